@@ -1,0 +1,1 @@
+"""The environments: one definition each, driven by a Gymnasium class or by the batch simulator."""
