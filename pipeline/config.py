@@ -1,0 +1,393 @@
+"""How the configuration resolves: four layers of YAML over frozen dataclasses, strictly checked.
+
+Layers, the later over the earlier: the defaults of `pipeline.sections`, `config/env/<env>.yaml`,
+`config/method/<method>.yaml`, the `settings` of the preset (for all environments, for one, for one
+environment and method). Nothing else changes a hyperparameter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.sections import (
+    ENV_STAGES,
+    STAGES,
+    CollectConfig,
+    EnvConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    MetaTrainConfig,
+    MethodConfig,
+    RelabelConfig,
+    ReportConfig,
+    RolloutConfig,
+    RunConfig,
+    StageConfig,
+    TasksConfig,
+)
+from pipeline.strict import (
+    build,
+    check_name,
+    deep_merge,
+    json_schema,
+    nearest,
+    read_yaml,
+    require_mapping,
+)
+from smac_core.errors import ConfigError
+
+__all__ = [
+    "ENV_STAGES", "NAME", "STAGES", "CollectConfig", "EnvConfig", "EvaluateConfig",
+    "FinetuneConfig", "MetaTrainConfig", "MethodConfig", "RelabelConfig", "ReportConfig",
+    "RolloutConfig", "RunConfig", "StageConfig", "TasksConfig", "env_config", "load_run",
+    "method_config", "num_rounds", "offline_method", "preset_schema", "read_run", "resolved",
+    "section_json", "stage_config", "stage_module", "to_json",
+]  # fmt: skip
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "config"
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_IMPORT = re.compile(_MODULE.pattern + r":[A-Za-z_]\w*", re.ASCII)
+_FOLDER = re.compile(r"[A-Za-z0-9_./-]+")
+_SECTIONS: dict[str, type] = {"env": EnvConfig, **STAGES}
+
+
+def load_run(mapping: Mapping[str, Any], where: object = "the preset") -> RunConfig:
+    """Checks a preset: keys, types, names, and that its environments and methods exist.
+
+    Args:
+        mapping: The preset as YAML gives it.
+        where: Its file, for errors.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: The first fault found.
+    """
+    run = build(RunConfig, mapping, where)
+    check_name(run.results, _FOLDER, "a folder", f"{where}.results")
+    for kind, names in (("env", run.envs), ("method", run.methods), ("seed", run.seeds)):
+        if not names or len(set(names)) < len(names):
+            fault = "twice the same" if names else "an empty list"
+            raise ConfigError(fault, where=f"{where}.{kind}s", found=list(names) or None)
+    for env in run.envs:
+        _overlay_path(run, "env", env)
+        num_rounds(run, env)
+    for method in run.methods:
+        offline_method(run, method)
+    _check_modules(run.stages, f"{where}.stages")
+    for key, sections in run.settings.items():
+        _check_settings(run, key, sections, f"{where}.settings.{key}")
+    return run
+
+
+def read_run(text_or_path: str) -> RunConfig:
+    """Reads a preset from its file, or from the JSON text of a run.
+
+    Args:
+        text_or_path: A path, or JSON that starts with a brace.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: The first fault found.
+    """
+    if text_or_path.startswith("{"):
+        return load_run(_parse_json(text_or_path), "--config")
+    return load_run(read_yaml(text_or_path), text_or_path)
+
+
+def preset_schema() -> dict[str, Any]:
+    """Derives the JSON schema of a preset, for editors and `snakemake.utils.validate`.
+
+    Returns:
+        The schema.
+    """
+    return json_schema(RunConfig)
+
+
+def stage_config(
+    run: RunConfig, stage: str, env: str | None = None, method: str | None = None
+) -> StageConfig:
+    """Resolves one section: defaults, environment, method, settings of the preset.
+
+    Args:
+        run: The preset.
+        stage: Name of the stage.
+        env: The environment; none for the report.
+        method: The method; none for stages that belong to an environment.
+
+    Returns:
+        The dataclass of that stage.
+
+    Raises:
+        ConfigError: A fault in one of the files, which is named.
+    """
+    cls = STAGES.get(stage)
+    if cls is None:
+        raise ConfigError("unknown stage", found=stage, fix=nearest(stage, STAGES))
+    if stage in ENV_STAGES:
+        method = None  # one dataset serves every method
+    resolved_section: StageConfig = _resolve(run, stage, cls, env, method)
+    return resolved_section
+
+
+def env_config(run: RunConfig, env: str) -> EnvConfig:
+    """Resolves the environment itself.
+
+    Args:
+        run: The preset.
+        env: Its name, that of its file.
+
+    Returns:
+        The environment's id, definition and parameters.
+
+    Raises:
+        ConfigError: A fault in its file, or no definition there.
+    """
+    config: EnvConfig = _resolve(run, "env", EnvConfig, env, None)
+    return _checked_env(dataclasses.replace(config, id=env), f"config of environment {env}")
+
+
+def method_config(run: RunConfig, method: str) -> MethodConfig:
+    """Reads the head of a method file.
+
+    Args:
+        run: The preset.
+        method: Its name, that of its file.
+
+    Returns:
+        Label, rounds, and whose offline phase it uses.
+
+    Raises:
+        ConfigError: A fault in the file.
+    """
+    path = _overlay_path(run, "method", method)
+    head = {key: value for key, value in read_yaml(path).items() if key not in _SECTIONS}
+    config = build(MethodConfig, head, path)
+    _check_modules(config.stages, f"{path}: stages")
+    return config if config.label else dataclasses.replace(config, label=method)
+
+
+def offline_method(run: RunConfig, method: str) -> str:
+    """Finds the method whose `meta_train` checkpoint is round 0 of a method.
+
+    Args:
+        run: The preset.
+        method: The method.
+
+    Returns:
+        The name of that method: itself, unless `offline_of` says otherwise.
+
+    Raises:
+        ConfigError: An unknown method, or a circle.
+    """
+    seen: list[str] = []
+    while True:
+        if method in seen:
+            raise ConfigError("offline_of runs in a circle", found=" -> ".join([*seen, method]))
+        seen.append(method)
+        source = method_config(run, method).offline_of
+        if source is None:
+            return method
+        method = source
+
+
+def num_rounds(run: RunConfig, env: str, method: str | None = None) -> int:
+    """Counts the rounds after the offline phase.
+
+    Args:
+        run: The preset.
+        env: The environment.
+        method: The method; one without an online phase has none.
+
+    Returns:
+        The number of the last round.
+
+    Raises:
+        ConfigError: The preset gives rounds per environment, but not for this one.
+    """
+    if method is not None and method_config(run, method).rounds == "none":
+        return 0
+    if isinstance(run.rounds, int):
+        return run.rounds
+    if env not in run.rounds:
+        raise ConfigError("no number of rounds", where="rounds", expected=env)
+    return run.rounds[env]
+
+
+def stage_module(run: RunConfig, stage: str, method: str | None = None) -> str:
+    """Names the module that `python -m` runs for a stage.
+
+    Args:
+        run: The preset.
+        stage: The stage.
+        method: The method, whose file may bring a module of its own.
+
+    Returns:
+        A dotted module name.
+    """
+    own = method_config(run, method).stages if method is not None else {}
+    return run.stages.get(stage, own.get(stage, f"pipeline.{stage}"))
+
+
+def to_json(config: Any) -> str:
+    """Writes a dataclass as compact JSON with sorted keys.
+
+    Args:
+        config: A dataclass of this module.
+
+    Returns:
+        The text.
+    """
+    return json.dumps(dataclasses.asdict(config), sort_keys=True, separators=(",", ":"))
+
+
+def section_json(run: RunConfig, stage: str, env: str, method: str | None = None) -> str:
+    """Writes what `--config` takes: the resolved section of a stage and its environment.
+
+    Args:
+        run: The preset.
+        stage: The stage.
+        env: The environment.
+        method: The method, where the stage has one.
+
+    Returns:
+        JSON text with the keys env, section and stage.
+    """
+    document = {
+        "env": dataclasses.asdict(env_config(run, env)),
+        "section": dataclasses.asdict(stage_config(run, stage, env, method)),
+        "stage": stage,
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def resolved(
+    stage: str, text_or_path: str, env: str, method: str | None = None
+) -> tuple[EnvConfig, StageConfig]:
+    """Gives a stage its configuration, from either form of `--config`.
+
+    Args:
+        stage: The stage that asks.
+        text_or_path: JSON text of a resolved section, or the path of a preset.
+        env: What `--env` says.
+        method: What `--method` says.
+
+    Returns:
+        The environment and the stage's dataclass.
+
+    Raises:
+        ConfigError: A fault in the configuration, or one made for another stage or environment.
+    """
+    if not text_or_path.startswith("{"):
+        run = read_run(text_or_path)
+        return env_config(run, env), stage_config(run, stage, env, method)
+    document = _parse_json(text_or_path)
+    for key, value in (("stage", stage), ("env.id", env)):
+        outer, _, inner = key.partition(".")
+        found = document.get(outer)
+        if inner:
+            found = found.get(inner) if isinstance(found, Mapping) else None
+        if found != value:
+            raise ConfigError(
+                "made for something else", where=f"--config, {key}", expected=value, found=found
+            )
+    extra = set(document) - {"stage", "env", "section"}
+    if extra:
+        raise ConfigError("unknown key", where=f"--config, {min(extra)}")
+    section = require_mapping(document.get("section"), "--config, section")
+    config = _checked_env(build(EnvConfig, document["env"], "--config, env"), "--config, env")
+    return config, build(STAGES[stage], section, "--config, section")
+
+
+def _parse_json(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise ConfigError("not valid JSON", where="--config", found=fault) from None
+    return require_mapping(document, "--config")
+
+
+def _resolve(run: RunConfig, section: str, cls: type, env: str | None, method: str | None) -> Any:
+    config = cls()
+    for where, overlay in _layers(run, section, env, method):
+        if overlay:
+            merged = deep_merge(dataclasses.asdict(config), overlay)
+            # Checked layer by layer, so that a fault is told with the file it stands in.
+            config = build(cls, merged, where)
+    return config
+
+
+def _layers(
+    run: RunConfig, section: str, env: str | None, method: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if env is not None:
+        path = _overlay_path(run, "env", env)
+        document = read_yaml(path)
+        _refuse_sections(document, _SECTIONS, path)
+        yield f"{path}: {section}", require_mapping(document.get(section), f"{path}: {section}")
+    if method is not None:
+        path = _overlay_path(run, "method", method)
+        document = read_yaml(path)
+        heads = {head.name for head in dataclasses.fields(MethodConfig)}
+        _refuse_sections(document, {*heads, *STAGES} - {*ENV_STAGES, "report"}, path)
+        yield f"{path}: {section}", require_mapping(document.get(section), f"{path}: {section}")
+    for key in ("all", env, f"{env}/{method}" if method else None):
+        if key is not None:
+            yield f"settings.{key}.{section}", dict(run.settings.get(key, {}).get(section, {}))
+
+
+def _refuse_sections(document: Mapping[str, Any], valid: Any, where: object) -> None:
+    for key in document:
+        if key not in valid:
+            raise ConfigError("unknown section", where=f"{where}: {key}", fix=nearest(key, valid))
+
+
+def _overlay_path(run: RunConfig, kind: str, name: str) -> Path:
+    check_name(name, NAME, f"a file of config/{kind}", f"the preset's {kind}s")
+    folders = [Path(folder) / kind for folder in run.config_folders] + [CONFIG_FOLDER / kind]
+    for folder in folders:
+        path = folder / f"{name}.yaml"
+        if path.is_file():
+            return path
+    known = {path.stem for folder in folders for path in folder.glob("*.yaml")}
+    raise ConfigError(f"unknown {kind}", found=name, fix=nearest(name, known))
+
+
+def _check_modules(stages: Mapping[str, str], where: str) -> None:
+    for stage, module in stages.items():
+        if stage not in STAGES:
+            raise ConfigError("unknown stage", where=f"{where}.{stage}", fix=nearest(stage, STAGES))
+        check_name(module, _MODULE, "a module", f"{where}.{stage}")
+
+
+def _checked_env(config: EnvConfig, where: str) -> EnvConfig:
+    check_name(config.id, NAME, "an environment", f"{where}.id")
+    check_name(config.definition, _IMPORT, "a class (package.module:Class)", f"{where}.definition")
+    return config
+
+
+def _check_settings(
+    run: RunConfig, key: str, sections: Mapping[str, Mapping[str, Any]], where: str
+) -> None:
+    env, _, method = key.partition("/")
+    if key != "all":
+        _overlay_path(run, "env", env)
+    if "/" in key:
+        _overlay_path(run, "method", method)
+    valid = set(_SECTIONS) - (set() if key == "all" else {"report"})
+    if "/" in key:
+        valid -= {"env", *ENV_STAGES}
+    _refuse_sections(sections, valid, where)
+    for section, overlay in sections.items():
+        # Also where no environment of this run takes it up: a fault must not wait for its turn.
+        cls = _SECTIONS[section]
+        build(cls, deep_merge(dataclasses.asdict(cls()), overlay), f"{where}.{section}")

@@ -1,0 +1,194 @@
+"""The sections of the configuration: one frozen dataclass per stage, and the top of a preset.
+
+Defaults are the paper's common values; `pipeline.config` lays YAML over them and checks the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import JsonValue
+
+from smac_core.config import (
+    AdaptationConfig,
+    LearnerConfig,
+    NetworkConfig,
+    PearlConfig,
+    SliceConfig,
+    VisitConfig,
+)
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment: the import string of its definition and the arguments of its class."""
+
+    id: str = ""
+    definition: str = ""
+    params: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TasksConfig:
+    """The list of tasks, drawn once: training tasks first, then held-out ones."""
+
+    seed: int = 1337  # of the authors' published lists
+    num_train: int = 100
+    num_test: int = 20
+    num_validation: int = 0  # the last so many training tasks are also listed as validation
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """How the offline data come about."""
+
+    policy: Literal["untrained", "pearl", "task-conditioned", "scripted"] = "pearl"
+    seed: int = 0
+    initial_steps: int = 2000  # per training task, before the first iteration
+    iterations: int = 0
+    tasks_per_iteration: int = 5
+    updates_per_iteration: int = 16000
+    evaluate_every: int = 0  # iterations between points of the learning curve; 0: none
+    visit: VisitConfig = field(default_factory=VisitConfig)
+    networks: NetworkConfig = field(default_factory=NetworkConfig)
+    learner: PearlConfig = field(default_factory=PearlConfig)
+
+
+@dataclass(frozen=True)
+class MetaTrainConfig:
+    """The offline phase."""
+
+    updates: int = 50000
+    replay: SliceConfig = field(default_factory=SliceConfig)
+    context: SliceConfig | None = None  # None: the same rows as replay
+    networks: NetworkConfig = field(default_factory=NetworkConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """One round of acting without rewards."""
+
+    tasks_per_round: int = 5
+    visit: VisitConfig = field(default_factory=VisitConfig)
+    context: Literal["growing", "offline"] = "growing"
+    exploration_tasks: Literal["train"] = "train"
+    record_rewards: bool = False  # the oracle only
+
+
+@dataclass(frozen=True)
+class RelabelConfig:
+    """Where the rewards of a round come from."""
+
+    rewards: Literal["decoder", "environment"] = "decoder"
+    context_size: int = 256
+    latent: Literal["sample", "mean"] = "sample"
+
+
+def _online_learner() -> LearnerConfig:
+    return LearnerConfig(rows_per_task=256, policy_gradient_weight=1.0, train_model=False)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """The updates that follow one round."""
+
+    updates: int = 16000  # released code: 4 x 4000 an iteration
+    context_growth: Literal["all", "prior", "frozen"] = "all"
+    learner: LearnerConfig = field(default_factory=_online_learner)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The meta-test."""
+
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    train_tasks: int = 30  # how many training tasks are measured too
+    save_paths: bool = True
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Tables and figures."""
+
+    bootstrap_samples: int = 2000
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The head of a method file; its sections per stage stand beside these keys."""
+
+    label: str = ""
+    rounds: Literal["online", "none"] = "online"
+    offline_of: str | None = None  # round 0 is that method's offline checkpoint
+    stages: dict[str, str] = field(default_factory=dict)  # the preset's `stages` win
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The top of a preset."""
+
+    envs: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    rounds: int | dict[str, int] = 1  # of the self-supervised phase, or that of each environment
+    evaluate_rounds: Literal["all"] | int = "all"  # every n-th; the first and last always
+    stages: dict[str, str] = field(default_factory=dict)  # stage -> module that replaces it
+    results: str = "results"
+    gpu: bool = False  # the learners' jobs ask the scheduler for a GPU
+    config_folders: tuple[str, ...] = ()  # of env/ and method/ files, before the shipped ones
+    settings: dict[str, dict[str, dict[str, JsonValue]]] = field(default_factory=dict)
+
+
+StageConfig = (
+    TasksConfig
+    | CollectConfig
+    | MetaTrainConfig
+    | RolloutConfig
+    | RelabelConfig
+    | FinetuneConfig
+    | EvaluateConfig
+    | ReportConfig
+)
+STAGES: dict[str, type[StageConfig]] = {
+    "tasks": TasksConfig,
+    "collect": CollectConfig,
+    "meta_train": MetaTrainConfig,
+    "rollout": RolloutConfig,
+    "relabel": RelabelConfig,
+    "finetune": FinetuneConfig,
+    "evaluate": EvaluateConfig,
+    "report": ReportConfig,
+}
+ENV_STAGES = ("tasks", "collect")  # their outputs belong to an environment, not to a method
+
+SOURCES = ("init", "prior", "posterior", "scripted", "expert")  # names in pipeline.store's order
+
+
+def disagreement(section: object) -> str | None:
+    """Finds values that are fine one by one but not together.
+
+    Args:
+        section: A dataclass of the configuration; others have nothing to disagree about.
+
+    Returns:
+        The fault as a clause, or None.
+    """
+    match section:
+        case TasksConfig(num_train=num_train, num_validation=validation):
+            if validation > num_train:
+                return f"{validation} validation tasks of {num_train} training tasks"
+        case VisitConfig(prior_steps=0, posterior_steps=0):
+            return "a visit of no steps"
+        case AdaptationConfig(episodes=episodes, exploration_episodes=exploration):
+            if exploration >= episodes:
+                return f"{exploration} exploration episodes of {episodes}: none is left to measure"
+        case SliceConfig(take="first" | "last", rows=0):
+            return f"take {section.take} of 0 rows"
+        case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):
+            return f"sources {', '.join(sources)}; known are {', '.join(SOURCES)}"
+        case CollectConfig(initial_steps=0, iterations=0):
+            return "neither initial steps nor iterations: no data"
+    return None
