@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -202,7 +203,7 @@ def rerun(path: object) -> str:
     Returns:
         A clause for the `fix` of an error.
     """
-    return f"make it again: snakemake --cores all --forcerun {path}"
+    return f"make it again: snakemake --cores all --forcerun {shlex.quote(str(path))}"
 
 
 def _refuse_constant(name: str) -> NoReturn:

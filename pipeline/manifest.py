@@ -136,6 +136,15 @@ def write_manifest(  # noqa: PLR0913  one record of one run; every field is give
     files.write_json(path, files.seal(document))
 
 
+def _are_entries(section: object) -> bool:
+    return isinstance(section, dict) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("path"), str)
+        and isinstance(entry.get("digest"), str)
+        for entry in section.values()
+    )
+
+
 def read_manifest(path: Path | str) -> dict[str, Any]:
     """Reads a manifest and checks that it is as it was written.
 
@@ -159,6 +168,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
             found=f"version {document.get('schema_version')}",
             fix=fix,
         )
-    if document != files.seal(document):
+    sections = [document.get(name) for name in ("inputs", "outputs")]
+    if document != files.seal(document) or not all(map(_are_entries, sections)):
         raise StoreError("the manifest was changed after it was written", where=path, fix=fix)
     return document
