@@ -1,0 +1,122 @@
+"""One place for the compiler's options, the types of signatures, and the compiled code's cache.
+
+Kernels that Python calls are compiled by ``jit(signature)``: for one signature, when their module
+is imported, and then kept on disk. A wrong dtype, rank or memory order is therefore a TypeError of
+the call, never a second compilation; and two processes that compile at once write the same files.
+Functions that only kernels call are compiled by ``helper`` into their callers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numba
+from numba import njit, types
+from numba.core.typing import templates
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+# Compiled files carry no trace of the helpers inlined into them, so the whole package is the key.
+_SOURCES = Path(__file__).resolve().parent
+
+
+def _read_only(dtype: types.Type, ndim: int) -> types.Array:
+    """Return the type of an input array; NumPy arrays with and without write access match it."""
+    return types.Array(dtype, ndim, "C", readonly=True)
+
+
+# Inputs are named by dtype and rank; outputs (which must be writable) carry the prefix OUT.
+F4_1, F4_2 = _read_only(types.float32, 1), _read_only(types.float32, 2)
+F8_2 = _read_only(types.float64, 2)
+I8_1, I8_2 = _read_only(types.int64, 1), _read_only(types.int64, 2)
+B1_1 = _read_only(types.boolean, 1)
+OUT_F4_1, OUT_F4_2, OUT_F4_3 = (types.Array(types.float32, ndim, "C") for ndim in (1, 2, 3))
+OUT_F8_1, OUT_F8_2 = (types.Array(types.float64, ndim, "C") for ndim in (1, 2))
+OUT_I8_1 = types.Array(types.int64, 1, "C")
+OUT_B1_1 = types.Array(types.boolean, 1, "C")
+
+
+def source_digest(folder: Path = _SOURCES) -> str:
+    """Digest everything that compiled code depends on, apart from the processor.
+
+    Numba itself tells processors apart.
+
+    Args:
+        folder: Holds the sources.
+
+    Returns:
+        Hexadecimal digest of the sources and of the numba and Python versions.
+    """
+    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()}".encode())
+    for path in sorted(folder.glob("*.py")):
+        digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether the folder exists, or can be made, and takes a file."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def cache_folder() -> Path:
+    """Choose the folder of compiled code.
+
+    Returns:
+        ``$SMAC_CACHE_DIR``, ``$XDG_CACHE_HOME`` or ``~/.cache``, then ``smac-kernels/<digest>``; a
+        private temporary folder of this user where none of that can be written.
+    """
+    chosen = os.environ.get("SMAC_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    root = Path(chosen).absolute() if chosen else Path(os.path.expanduser("~")) / ".cache"
+    folder = root / "smac-kernels" / source_digest()
+    if _is_writable(folder):
+        return folder
+    # Compiled code is executed: it may not be shared with other users of a common /tmp.
+    return Path(tempfile.mkdtemp(prefix="smac-kernels-"))
+
+
+numba.config.CACHE_DIR = str(cache_folder())
+
+# No fastmath anywhere: the dense kernels ask for fused multiply-add themselves (kernels._simd), and
+# the order of every sum is part of the result.
+
+
+def jit(signature: templates.Signature) -> Callable[[Function], Function]:
+    """Compile a function that Python calls, for one signature, and keep the result on disk.
+
+    It releases the GIL. Its annotations remain for the type checker.
+
+    Args:
+        signature: Types of the arguments and of the result.
+
+    Returns:
+        The decorator.
+    """
+    decorator: Callable[[Function], Function] = njit(
+        signature, cache=True, nogil=True, error_model="numpy"
+    )
+    return decorator
+
+
+def helper(function: Function) -> Function:
+    """Compile a function into the kernels that call it; it has no place on disk of its own.
+
+    Args:
+        function: Called by compiled code alone.
+
+    Returns:
+        The compiled function.
+    """
+    compiled: Function = njit(nogil=True, error_model="numpy")(function)
+    return compiled

@@ -1,0 +1,137 @@
+"""Sixteen float32 values as one vector: what a dense kernel needs to keep its sums in registers.
+
+The operations are LLVM's own, so that they run on every processor; one with AVX-512 holds a vector
+in one register. ``fma`` rounds once by definition, hence a chain of them has the same bits in every
+lane, whatever the compiler does around it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+LANES = 16
+
+_FLOAT = ir.FloatType()
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_INT = ir.IntType(64)
+_INTS = ir.VectorType(_INT, LANES)
+_MASK = ir.VectorType(ir.IntType(1), LANES)
+
+
+class _Float32x16(types.Type):
+    """The numba type of a vector."""
+
+    def __init__(self) -> None:
+        super().__init__(name="float32x16")
+
+
+_float32x16 = _Float32x16()
+
+
+@register_model(_Float32x16)
+class _Float32x16Model(models.PrimitiveModel):  # type: ignore[misc]
+    """A vector is one LLVM value."""
+
+    def __init__(self, manager: Any, fe_type: types.Type) -> None:
+        super().__init__(manager, fe_type, _VECTOR)
+
+
+def _splat(builder: Any, value: Any, vector_type: Any) -> Any:
+    """Copy a scalar to every lane."""
+    lane0 = builder.insert_element(ir.Constant(vector_type, ir.Undefined), value, _INT(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(lane0, ir.Constant(vector_type, ir.Undefined), zeros)
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Address sixteen values of a flat array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+
+
+def _first_lanes(builder: Any, count: Any) -> Any:
+    """Mask of the first ``count`` lanes."""
+    lanes = ir.Constant(_INTS, list(range(LANES)))
+    return builder.icmp_signed("<", lanes, _splat(builder, count, _INTS))
+
+
+def _declare(builder: Any, name: str, returns: Any, arguments: list[Any]) -> Any:
+    """Declare an LLVM intrinsic function."""
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(returns, arguments), name)
+
+
+@intrinsic  # type: ignore[misc, arg-type]
+def load(typingctx: Any, array: Any, index: Any) -> Any:
+    """Read sixteen values of a flat array from an index on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
+        return builder.load(pointer, align=4)
+
+    return _float32x16(array, types.int64), codegen
+
+
+@intrinsic  # type: ignore[misc, arg-type]
+def load_first(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
+    """Read ``count`` values; the other lanes are 0 and their memory is not touched."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
+        function = _declare(
+            builder,
+            "llvm.masked.load.v16f32.p0",
+            _VECTOR,
+            [_VECTOR.as_pointer(), ir.IntType(32), _MASK, _VECTOR],
+        )
+        zero = ir.Constant(_VECTOR, [0.0] * LANES)
+        mask = _first_lanes(builder, args[2])
+        return builder.call(function, [pointer, ir.IntType(32)(4), mask, zero])
+
+    return _float32x16(array, types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[misc, arg-type]
+def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Write sixteen values into a flat array from an index on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
+        builder.store(args[2], pointer, align=4)
+
+    return types.void(array, types.int64, vector), codegen
+
+
+@intrinsic  # type: ignore[misc, arg-type]
+def broadcast(typingctx: Any, value: Any) -> Any:
+    """Copy one value to every lane."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, args[0], _VECTOR)
+
+    return _float32x16(types.float32), codegen
+
+
+@intrinsic  # type: ignore[misc, arg-type]
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """Compute a · b + c with one rounding."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.call(_declare(builder, "llvm.fma.v16f32", _VECTOR, [_VECTOR] * 3), args)
+
+    return _float32x16(a, b, c), codegen
+
+
+@intrinsic  # type: ignore[misc, arg-type]
+def relu(typingctx: Any, a: Any) -> Any:
+    """Replace negative values by 0; NaN stays NaN, as in torch."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zero = ir.Constant(_VECTOR, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered("<", args[0], zero), zero, args[0])
+
+    return _float32x16(a), codegen
