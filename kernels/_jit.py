@@ -14,10 +14,11 @@ import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
-from numba import njit, types
+from numba import extending, njit, types
+from numba.core import config
 from numba.core.typing import templates
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -86,7 +87,7 @@ def cache_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="smac-kernels-"))
 
 
-numba.config.CACHE_DIR = str(cache_folder())
+config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
 
 # No fastmath anywhere: the dense kernels ask for fused multiply-add themselves (kernels._simd), and
 # the order of every sum is part of the result.
@@ -103,10 +104,8 @@ def jit(signature: templates.Signature) -> Callable[[Function], Function]:
     Returns:
         The decorator.
     """
-    decorator: Callable[[Function], Function] = njit(
-        signature, cache=True, nogil=True, error_model="numpy"
-    )
-    return decorator
+    decorator = njit(signature, cache=True, nogil=True, error_model="numpy")
+    return cast("Callable[[Function], Function]", decorator)
 
 
 def helper(function: Function) -> Function:
@@ -118,5 +117,16 @@ def helper(function: Function) -> Function:
     Returns:
         The compiled function.
     """
-    compiled: Function = njit(nogil=True, error_model="numpy")(function)
-    return compiled
+    return cast("Function", njit(nogil=True, error_model="numpy")(function))
+
+
+def intrinsic(generator: Callable[..., object]) -> Any:
+    """Make a generator of LLVM code callable from kernels; the callers' types are numba's affair.
+
+    Args:
+        generator: Takes numba's typing context and the types of the arguments.
+
+    Returns:
+        The function that compiled code calls, without the typing context.
+    """
+    return extending.intrinsic(generator)

@@ -12,7 +12,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
+
+from kernels._jit import intrinsic
 
 LANES = 16
 
@@ -30,11 +32,11 @@ class _Float32x16(types.Type):
         super().__init__(name="float32x16")
 
 
-_float32x16 = _Float32x16()
+_float32x16 = _Float32x16()  # type: ignore[no-untyped-call]
 
 
 @register_model(_Float32x16)
-class _Float32x16Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Float32x16Model(models.PrimitiveModel):
     """A vector is one LLVM value."""
 
     def __init__(self, manager: Any, fe_type: types.Type) -> None:
@@ -62,10 +64,13 @@ def _first_lanes(builder: Any, count: Any) -> Any:
 
 def _declare(builder: Any, name: str, returns: Any, arguments: list[Any]) -> Any:
     """Declare an LLVM intrinsic function."""
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(returns, arguments), name)
+    function_type = ir.FunctionType(returns, arguments)
+    return cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+        builder.module, function_type, name
+    )
 
 
-@intrinsic  # type: ignore[misc, arg-type]
+@intrinsic
 def load(typingctx: Any, array: Any, index: Any) -> Any:
     """Read sixteen values of a flat array from an index on."""
 
@@ -76,7 +81,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     return _float32x16(array, types.int64), codegen
 
 
-@intrinsic  # type: ignore[misc, arg-type]
+@intrinsic
 def load_first(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
     """Read ``count`` values; the other lanes are 0 and their memory is not touched."""
 
@@ -95,7 +100,7 @@ def load_first(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
     return _float32x16(array, types.int64, types.int64), codegen
 
 
-@intrinsic  # type: ignore[misc, arg-type]
+@intrinsic
 def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     """Write sixteen values into a flat array from an index on."""
 
@@ -106,7 +111,7 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.int64, vector), codegen
 
 
-@intrinsic  # type: ignore[misc, arg-type]
+@intrinsic
 def broadcast(typingctx: Any, value: Any) -> Any:
     """Copy one value to every lane."""
 
@@ -116,7 +121,7 @@ def broadcast(typingctx: Any, value: Any) -> Any:
     return _float32x16(types.float32), codegen
 
 
-@intrinsic  # type: ignore[misc, arg-type]
+@intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """Compute a · b + c with one rounding."""
 
@@ -126,7 +131,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return _float32x16(a, b, c), codegen
 
 
-@intrinsic  # type: ignore[misc, arg-type]
+@intrinsic
 def relu(typingctx: Any, a: Any) -> Any:
     """Replace negative values by 0; NaN stays NaN, as in torch."""
 

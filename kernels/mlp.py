@@ -66,7 +66,7 @@ def check_network(params: Floats, sizes: Ints, inputs: int, outputs: int) -> Non
 @helper
 def panel_width(sizes: Ints) -> int:
     """Floats from one row of a panel to the next: the widest layer, rounded up to whole vectors."""
-    return (sizes.max() + LANES - 1) // LANES * LANES
+    return int((sizes.max() + LANES - 1) // LANES * LANES)
 
 
 @helper

@@ -13,10 +13,9 @@ from typing import Any, TypeAlias
 import llvmlite.binding
 import numpy as np
 import numpy.typing as npt
-from numba import carray, cfunc, types
-from numba.extending import intrinsic
+from numba import carray, cfunc, types  # type: ignore[attr-defined]
 
-from kernels._jit import B1_1, F8_2, I8_1, I8_2, OUT_B1_1, OUT_F8_2, helper, jit
+from kernels._jit import B1_1, F8_2, I8_1, I8_2, OUT_B1_1, OUT_F8_2, helper, intrinsic, jit
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -49,14 +48,15 @@ _mj_step = _external("mj_step")
 _mj_rne_post_constraint = _external("mj_rnePostConstraint")
 
 
-@intrinsic  # type: ignore[misc, arg-type]
+@intrinsic
 def _doubles_at(typingctx: Any, address: Any) -> Any:
     """Turn an address into a pointer to float64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
-    return types.CPointer(types.float64)(types.int64), codegen
+    pointer = types.CPointer(types.float64)  # type: ignore[no-untyped-call]
+    return pointer(types.int64), codegen
 
 
 @helper

@@ -64,14 +64,10 @@ def act(
         result = forward_panel(params, sizes, panel_a, panel_b, rows, width)
         for i in range(rows):
             for j in range(dim):
-                mean = result[i * width + j]
-                log_std = result[i * width + dim + j]
-                # Comparisons in this order let a NaN through, where min and max may not.
-                if log_std < _MIN_LOG_STD:
-                    log_std = np.float32(_MIN_LOG_STD)
-                elif log_std > _MAX_LOG_STD:
-                    log_std = np.float32(_MAX_LOG_STD)
-                out_action[start + i, j] = math.tanh(mean + math.exp(log_std) * noise[start + i, j])
+                mean, log_std = result[i * width + j], result[i * width + dim + j]
+                # np.minimum and np.maximum let a NaN through, min and max do not.
+                std = math.exp(np.minimum(np.maximum(log_std, _MIN_LOG_STD), _MAX_LOG_STD))
+                out_action[start + i, j] = math.tanh(mean + std * noise[start + i, j])
 
 
 @jit(types.void(F4_1, I8_1, F4_2, F4_2, OUT_F4_2))

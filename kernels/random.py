@@ -53,7 +53,10 @@ def _philox(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> Words
     return c0, c1, c2, c3
 
 
-@jit(types.UniTuple(types.uint32, 4)(*[types.uint32] * 6))
+_WORD = types.uint32
+
+
+@jit(types.UniTuple(_WORD, 4)(_WORD, _WORD, _WORD, _WORD, _WORD, _WORD))  # type: ignore[no-untyped-call]
 def philox4x32(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Words:
     """Compute one block of Philox4x32-10.
 
@@ -108,7 +111,7 @@ def index_below(word: Word, count: int) -> int:
     Returns:
         The index.
     """
-    return np.int64((np.uint64(word) * np.uint64(count)) >> _32)
+    return int((np.uint64(word) * np.uint64(count)) >> _32)
 
 
 @jit(types.void(types.uint64, types.int64, types.int64, types.int64, OUT_I8_1))

@@ -28,7 +28,14 @@ def _draw_row(
 ) -> int:
     """Draw one of ``count`` rows from ``first`` on; each call computes its whole block."""
     words = block(key, update, purpose, number // 4)
-    return rows[first + index_below(words[number % 4], count)]
+    return int(rows[first + index_below(words[number % 4], count)])
+
+
+@helper
+def _copy(source: Floats, row: int, out: Floats, m: int, place: int) -> None:
+    """Copy one row; a plain loop, for a slice assignment costs more than these few values."""
+    for j in range(source.shape[1]):
+        out[m, place, j] = source[row, j]
 
 
 @helper
@@ -165,10 +172,10 @@ def sample_meta_batch(
             row = _draw_row(wide, update, REPLAY_ROWS, m * num_rows + b, replay_rows, first, count)
             if row < 0 or row >= obs.shape[0]:
                 raise ValueError("replay_rows: no such transition")
-            out_obs[m, b] = obs[row]
-            out_action[m, b] = action[row]
+            _copy(obs, row, out_obs, m, b)
+            _copy(action, row, out_action, m, b)
             out_reward[m, b] = reward[row]
-            out_next_obs[m, b] = next_obs[row]
+            _copy(next_obs, row, out_next_obs, m, b)
             out_terminated[m, b] = terminated[row]
         first = context_starts[slot]
         count = context_starts[slot + 1] - first
@@ -178,7 +185,7 @@ def sample_meta_batch(
             )
             if row < 0 or row >= features.shape[0]:
                 raise ValueError("context_rows: no such transition")
-            out_context[m, k] = features[row]
+            _copy(features, row, out_context, m, k)
 
 
 @jit(types.void(types.uint64, types.int64, I8_1, F4_2, OUT_F4_2))
