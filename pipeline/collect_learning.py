@@ -1,0 +1,285 @@
+"""The collectors that learn while they collect: PEARL, and its variant that is told the task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.cli import Progress
+from pipeline.collection import Collection, collect_initial, untrained_agent
+from pipeline.training import Resume, resume_state, single_thread
+from smac_core.adaptation import MetaTest
+from smac_core.agent import Agent, Posteriors, make_agent
+from smac_core.config import AdaptationConfig
+from smac_core.dataset import context_features
+from smac_core.envs.episodes import Episodes
+from smac_core.learner import resolve_device
+from smac_core.networks import Shapes, network_shapes
+from smac_core.pearl import PearlLearner
+from smac_core.planning import (
+    COLLECT,
+    EVALUATE_TEST,
+    Key,
+    flat_rows,
+    generator,
+    next_observations,
+    plan_episodes,
+)
+from smac_core.sampler import HostSampler
+from smac_core.visits import POSTERIOR, PRIOR, run_visits
+
+
+class LearningCollector:
+    """PEARL (or the task-conditioned variant), its buffers and its learning curve.
+
+    Args:
+        collection: Receives the episodes.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        env, config = collection.env, collection.config
+        self.collection, self.config, self.env = collection, config, env
+        single_thread(config.learner.matmul_precision)
+        self.device = resolve_device(config.learner.device)
+        self.shapes = Shapes(env.obs_dim, env.action_dim)
+        told = config.policy == "task-conditioned"
+        self.latents = self._task_latents() if told else None
+        slots = np.asarray(collection.tasks.train)
+        self.learner = PearlLearner(
+            self.shapes,
+            config.networks,
+            config.learner,
+            config.seed,
+            self.device,
+            None if self.latents is None else self.latents[slots],
+        )
+        self.sampler: HostSampler | None = None
+
+    def _task_latents(self) -> np.ndarray:
+        """Scale every task's parameters and pad them to the latent's length."""
+        scaled = self.env.latent_of_task(self.collection.tasks.parameters)
+        padded = np.zeros((len(scaled), self.config.networks.latent_dim), dtype=np.float32)
+        padded[:, : scaled.shape[1]] = scaled
+        return padded
+
+    def agent(self) -> Agent:
+        """Return the acting side of the learner."""
+        layers = network_shapes(self.shapes, self.config.networks)
+        return make_agent(
+            self.learner.state(),
+            {n: layers[n].sizes for n in layers},
+            self.config.networks.latent_dim,
+            context_next_obs=self.config.networks.context_next_obs,
+        )
+
+    def visit(self, iteration: int) -> None:
+        """Collect from some training tasks, drawn with replacement.
+
+        Args:
+            iteration: From 1.
+
+        Source: smac-reference section 4, point 2.
+        """
+        collection, config = self.collection, self.config
+        rng = generator((config.seed, COLLECT, iteration))
+        drawn = rng.integers(0, len(collection.tasks.train), config.tasks_per_iteration)
+        task_ids = np.asarray(collection.tasks.train, dtype=np.int64)[drawn]
+        keys: list[Key] = [
+            (config.seed, COLLECT, iteration, int(task), visit)
+            for visit, task in enumerate(task_ids)
+        ]
+        if self.latents is None:
+            episodes, visit, source = self._visit_as_pearl(task_ids, keys)
+        else:
+            episodes, visit, source = self._visit_as_told(task_ids, keys)
+        collection.clear_context(task_ids)
+        owner = task_ids[visit]
+        collection.add(episodes, owner, source, np.full(len(owner), iteration), source == PRIOR)
+
+    def _visit_as_pearl(
+        self, task_ids: np.ndarray, keys: list[Key]
+    ) -> tuple[Episodes, np.ndarray, np.ndarray]:
+        """Prior episodes fill the cleared encoder buffer; the posterior ones draw from it."""
+        bags: dict[int, np.ndarray] = {}
+        size = self.config.visit.context_size
+
+        def keep(block) -> None:  # type: ignore[no-untyped-def]
+            for visit in range(len(task_ids)):
+                mine = block.episodes.select(np.flatnonzero(block.visit == visit))
+                bags[visit] = self._features(mine)
+
+        def context_of(visit: int, key: Key) -> np.ndarray:
+            bag = bags[visit]
+            drawn: np.ndarray = bag[generator(key).integers(0, len(bag), size)]
+            return drawn
+
+        result = run_visits(
+            self.collection.driver,
+            self.agent(),
+            self.config.visit,
+            self.collection.tasks.parameters[task_ids],
+            keys,
+            context_of,
+            rewards=True,
+            on_prior_block=keep,
+        )
+        return result.episodes, result.visit, result.source.astype(np.int64)
+
+    def _visit_as_told(
+        self, task_ids: np.ndarray, keys: list[Key]
+    ) -> tuple[Episodes, np.ndarray, np.ndarray]:
+        """All episodes act on the task itself; the first ones count as prior, for the context."""
+        assert self.latents is not None
+        visit_config = self.config.visit
+        steps = visit_config.prior_steps + visit_config.posterior_steps
+        count = -(-steps // self.env.horizon)
+        prior_count = -(-visit_config.prior_steps // self.env.horizon)
+        visit = np.repeat(np.arange(len(task_ids)), count)
+        number = np.tile(np.arange(count), len(task_ids))
+        latents = self.latents[task_ids[visit]]
+        plan = plan_episodes(
+            self.env,
+            [(*keys[v], int(n)) for v, n in zip(visit, number, strict=True)],
+            self.collection.tasks.parameters[task_ids[visit]],
+            Posteriors(latents, np.zeros_like(latents)),
+            resample_every_step=False,
+        )
+        episodes = self.collection.driver.run(self.agent().stochastic(), plan, rewards=True)
+        source = np.where(number < max(prior_count, 1), PRIOR, POSTERIOR)
+        return episodes, visit, source.astype(np.int64)
+
+    def _features(self, episodes: Episodes) -> np.ndarray:
+        mask = flat_rows(episodes)
+        seen = self.config.networks.context_next_obs
+        after = next_observations(episodes)[mask] if seen else None
+        return context_features(
+            episodes.obs[mask], episodes.action[mask], episodes.reward[mask], after
+        )
+
+    def train(self, progress: Progress) -> None:
+        """Take this iteration's updates.
+
+        Args:
+            progress: Is told of every update.
+
+        Source: smac-reference section 4, point 3.
+        """
+        dataset = self.collection.dataset()
+        if self.sampler is None:
+            self.sampler = HostSampler(
+                dataset,
+                self.config.learner,
+                self.shapes,
+                self.config.networks.latent_dim,
+                self.config.seed,
+                self.device,
+            )
+        self.sampler.set_dataset(dataset)
+        for _ in range(self.config.updates_per_iteration):
+            batch = self.sampler.draw(self.learner.num_updates)
+            self.learner.update(batch, self.sampler.task)
+            progress.advance()
+
+    def measure(self, iteration: int) -> dict[str, float]:
+        """Take one point of the learning curve: returns of the newest visits and at meta-test.
+
+        Args:
+            iteration: From 0.
+
+        Returns:
+            Metrics of the iteration.
+        """
+        episodes = self.collection.episodes()
+        newest = self.collection.iteration == iteration
+        row = {
+            "iteration": float(iteration),
+            "environment_steps": float(episodes.length.sum()),
+            "update": float(self.learner.num_updates),
+            "collected_return": float(episodes.returns[newest].mean()),
+        }
+        if self.learner.metrics:
+            row |= self.learner.read_metrics()
+        every = self.config.evaluate_every
+        if every and (iteration % every == 0 or iteration == self.config.iterations):
+            row |= self._meta_test()
+        return row
+
+    def _meta_test(self) -> dict[str, float]:
+        """Measure adaptation on held-out tasks; nothing is chosen by it."""
+        tasks = self.collection.tasks
+        ids = list(tasks.test)
+        config = AdaptationConfig(repeats=1)
+        key = (self.config.seed, EVALUATE_TEST)
+        agent, parameters = self.agent(), tasks.parameters[ids]
+        test = MetaTest(self.collection.driver, agent, config, ids, parameters, key)
+        if self.latents is not None:
+            told = Posteriors(self.latents[ids], np.zeros_like(self.latents[ids]))
+            return {"test_return": float(test.under(told, 0).episode_return.mean())}
+        returns = test.online()[0].episode_return
+        return {
+            "test_return": float(np.nanmean(returns[:, :, -1])),
+            "test_prior_return": float(np.nanmean(returns[:, :, 0])),
+        }
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copy the learner and everything collected."""
+        collection = self.collection
+        out = {f"learner.{name}": a for name, a in self.learner.state().items()}
+        episodes = collection.episodes()
+        out |= {f"episodes.{n}": getattr(episodes, n) for n in Episodes.__dataclass_fields__}
+        return out | {
+            "task_id": collection.task_id,
+            "source": collection.source,
+            "iteration": collection.iteration,
+            "in_context": collection.in_context,
+        }
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restore what ``state`` copied.
+
+        Args:
+            state: As returned by ``state``.
+        """
+        prefix = "learner."
+        self.learner.load_state(
+            {n.removeprefix(prefix): a for n, a in state.items() if n.startswith(prefix)}
+        )
+        episodes = Episodes(**{n: state[f"episodes.{n}"] for n in Episodes.__dataclass_fields__})
+        labels = (state[n] for n in ("task_id", "source", "iteration", "in_context"))
+        self.collection.add(episodes, *labels)
+
+
+def collect_with_learner(collection: Collection, out: Path, key: Mapping[str, object]) -> Resume:
+    """Collect initial data, then alternate visits and updates.
+
+    Args:
+        collection: Is appended to.
+        out: The declared output; the resume state lives beside it.
+        key: What else the result depends on.
+
+    Returns:
+        The resume state: its rows are the learning curve.
+    """
+    config = collection.config
+    collector = LearningCollector(collection)
+    resume = resume_state(out, {**key, "section": asdict(config)})
+    saved = resume.load()
+    if saved is None:
+        told = collector.latents is not None
+        collect_initial(collection, untrained_agent(collection) if not told else collector.agent())
+        resume.rows.append(collector.measure(0))
+    else:
+        collector.load_state(saved)
+    first = int(collection.iteration.max()) + 1
+    total = (config.iterations - first + 1) * config.updates_per_iteration
+    with Progress("collector's updates", max(total, 0)) as progress:
+        for iteration in range(first, config.iterations + 1):
+            collector.visit(iteration)
+            collector.train(progress)
+            resume.rows.append(collector.measure(iteration))
+            if resume.due():
+                resume.save(collector.state())
+    return resume

@@ -1,0 +1,211 @@
+"""What the ``collect`` stage has gathered so far, and how an untrained or scripted agent gathers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.schema import EPISODE_SOURCES
+from pipeline.sections import CollectConfig
+from pipeline.task_list import TaskList
+from smac_core.agent import Agent, Posteriors, make_agent, prior
+from smac_core.dataset import Dataset, Transitions, build_dataset, join
+from smac_core.envs.definition import Environment
+from smac_core.envs.episodes import BatchDriver, Controller, Episodes, concatenate
+from smac_core.networks import Shapes, initial_parameters, network_shapes
+from smac_core.planning import COLLECT, flat_rows, next_observations, plan_episodes
+
+INIT, SCRIPTED = EPISODE_SOURCES["init"], EPISODE_SOURCES["scripted"]
+
+
+class Collection:
+    """All episodes so far, in collection order.
+
+    Args:
+        env: The environment.
+        config: The stage's section.
+        tasks: All tasks; the training tasks are collected.
+    """
+
+    def __init__(self, env: Environment, config: CollectConfig, tasks: TaskList) -> None:
+        self.env, self.config, self.tasks = env, config, tasks
+        self.driver = BatchDriver(env)
+        self.parts: list[Episodes] = []
+        self.task_id = np.zeros(0, dtype=np.int64)
+        self.source = np.zeros(0, dtype=np.int64)
+        self.iteration = np.zeros(0, dtype=np.int64)
+        self.in_context = np.zeros(0, dtype=bool)
+        self._table: list[Transitions] = []
+
+    def add(
+        self,
+        episodes: Episodes,
+        task_id: np.ndarray,
+        source: np.ndarray,
+        iteration: np.ndarray,
+        in_context: np.ndarray,
+    ) -> None:
+        """Append episodes.
+
+        Args:
+            episodes: With true rewards.
+            task_id: ``[E]``.
+            source: ``[E]`` codes of how they were collected.
+            iteration: ``[E]``; 0 is the initial collection.
+            in_context: ``[E]`` whether they join the encoder buffer.
+        """
+        self.parts.append(episodes)
+        self.task_id = np.concatenate([self.task_id, task_id])
+        self.source = np.concatenate([self.source, source])
+        self.iteration = np.concatenate([self.iteration, iteration])
+        self.in_context = np.concatenate([self.in_context, in_context])
+        self._table.append(_rows(episodes, task_id, source))
+
+    def episodes(self) -> Episodes:
+        """Return all episodes, in collection order."""
+        self.parts = [concatenate(self.parts)]
+        return self.parts[0]
+
+    def labels(self) -> dict[str, np.ndarray]:
+        """Return what the store says of each episode."""
+        return {"task_id": self.task_id, "source": self.source, "iteration": self.iteration}
+
+    def clear_context(self, task_ids: np.ndarray) -> None:
+        """Empty the encoder buffer of some tasks, as PEARL does before it visits them."""
+        self.in_context &= ~np.isin(self.task_id, task_ids)
+
+    def dataset(self) -> Dataset:
+        """Assemble what a learner draws from: every row as replay, the encoder buffer as context.
+
+        Returns:
+            The dataset, one slot a training task.
+        """
+        self._table = [join(self._table)]
+        length = self.episodes().length
+        start = np.cumsum(length) - length
+        replay, context = [], []
+        for task in self.tasks.train:
+            mine = np.flatnonzero(self.task_id == task)
+            spans = [np.arange(start[e], start[e] + length[e]) for e in mine]
+            kept = [s for e, s in zip(mine, spans, strict=True) if self.in_context[e]]
+            replay.append(np.concatenate(spans))
+            context.append(np.concatenate(kept))
+        return build_dataset(
+            self._table[0],
+            self.tasks.train,
+            replay,
+            context,
+            context_next_obs=self.config.networks.context_next_obs,
+        )
+
+    def statistics(self) -> dict[str, object]:
+        """Summarise for the manifest: returns per source, and visits per task."""
+        episodes, names = self.episodes(), {v: k for k, v in EPISODE_SOURCES.items()}
+        sources = {}
+        for code in np.unique(self.source):
+            chosen = self.source == code
+            sources[names[int(code)]] = {
+                "episodes": int(chosen.sum()),
+                "transitions": int(episodes.length[chosen].sum()),
+                "mean_return": float(episodes.returns[chosen].mean()),
+                "mean_length": float(episodes.length[chosen].mean()),
+            }
+        later = self.iteration > 0
+        pairs = np.unique(np.stack([self.task_id[later], self.iteration[later]]), axis=1)
+        return {
+            "policy": self.config.policy,
+            "transitions": int(episodes.length.sum()),
+            "sources": sources,
+            "visits_per_task": [int((pairs[0] == task).sum()) for task in self.tasks.train],
+            "diverged_episodes": int((~episodes.ok).sum()),
+        }
+
+
+def _rows(episodes: Episodes, task_id: np.ndarray, source: np.ndarray) -> Transitions:
+    mask, length = flat_rows(episodes), episodes.length
+    terminated = np.zeros(mask.shape, dtype=np.float32)
+    terminated[np.arange(len(length)), length - 1] = episodes.terminated
+    return Transitions(
+        obs=episodes.obs[mask],
+        action=episodes.action[mask],
+        reward=episodes.reward[mask],
+        next_obs=next_observations(episodes)[mask],
+        terminated=terminated[mask],
+        task_id=np.repeat(task_id, length),
+        source=np.repeat(source, length),
+    )
+
+
+def untrained_agent(collection: Collection) -> Agent:
+    """Build the freshly initialised agent of the untrained collector.
+
+    Args:
+        collection: Gives environment, widths and seed.
+
+    Returns:
+        The agent.
+    """
+    env, config = collection.env, collection.config
+    layers = network_shapes(Shapes(env.obs_dim, env.action_dim), config.networks)
+    rng = np.random.default_rng([config.seed, 0x9E])
+    tensors = {n: initial_parameters(n, layers[n], rng) for n in layers}
+    sizes = {n: layers[n].sizes for n in layers}
+    return make_agent(tensors, sizes, config.networks.latent_dim)
+
+
+def scripted_controller(env: Environment) -> Controller:
+    """Wrap the environment's rule as a controller; the plan's latent carries the task itself.
+
+    Args:
+        env: The environment.
+
+    Returns:
+        The controller.
+    """
+
+    def control(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        return env.scripted_action(obs, latent, noise).astype(np.float32)
+
+    return control
+
+
+def collect_initial(collection: Collection, agent: Agent | None = None) -> None:
+    """Collect whole episodes of every training task until each has the initial steps.
+
+    Args:
+        collection: Is appended to, task by task, as the authors' loop has it.
+        agent: Who acts; None: the environment's script.
+
+    Source: smac-reference section 4, point 1.
+    """
+    env, config = collection.env, collection.config
+    train = np.asarray(collection.tasks.train, dtype=np.int64)
+    controller = scripted_controller(env) if agent is None else agent.stochastic()
+    taken = np.zeros(len(train), dtype=np.int64)
+    parts, owners = [], []
+    while (taken < config.initial_steps).any():
+        slots = np.flatnonzero(taken < config.initial_steps)
+        parameters = collection.tasks.parameters[train[slots]]
+        latents = prior(len(slots), config.networks.latent_dim)
+        if agent is None:
+            latents = Posteriors(parameters.astype(np.float32), np.zeros(parameters.shape, "f4"))
+        plan = plan_episodes(
+            env,
+            [(config.seed, COLLECT, 0, int(train[s]), len(parts)) for s in slots],
+            parameters,
+            latents,
+            resample_every_step=config.visit.resample_latent == "step",
+        )
+        parts.append(collection.driver.run(controller, plan, rewards=True))
+        owners.append(slots)
+        taken[slots] += parts[-1].length
+    owner = np.concatenate(owners)
+    order = np.argsort(owner, kind="stable")
+    num = len(order)
+    source = np.full(num, SCRIPTED if agent is None else INIT, dtype=np.int64)
+    collection.add(
+        concatenate(parts).select(order),
+        train[owner[order]],
+        source,
+        np.zeros(num, dtype=np.int64),
+        np.ones(num, dtype=bool),
+    )

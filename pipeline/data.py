@@ -1,0 +1,252 @@
+"""Between Zarr stores and the arrays of smac_core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.store import EPISODE_SOURCES, Store, next_obs, read_store, write_store
+from smac_core.config import SliceConfig
+from smac_core.dataset import Dataset, Transitions, build_dataset, join, slice_rows
+from smac_core.envs.definition import Environment
+from smac_core.envs.episodes import Episodes
+from smac_core.errors import ConfigError, StoreError
+from smac_core.planning import flat_rows
+
+
+def write_episodes(
+    path: Path,
+    env: Environment,
+    episodes: Episodes,
+    labels: Mapping[str, np.ndarray],
+    *,
+    rewards: bool,
+) -> None:
+    """Write episodes as a transitions store.
+
+    Args:
+        path: Where.
+        env: The environment.
+        episodes: In collection order.
+        labels: Per episode ``task_id``, ``source`` and ``iteration``.
+        rewards: Whether the store has a reward array.
+    """
+    mask = flat_rows(episodes)
+    ends = np.cumsum(episodes.length)
+    last = np.zeros(int(ends[-1]), dtype=bool)
+    last[ends - 1] = True
+    ended = np.repeat(episodes.terminated, episodes.length)
+    task_id = labels["task_id"].astype(np.int32)
+    arrays = {
+        "data/obs": episodes.obs[mask],
+        "data/action": episodes.action[mask],
+        "data/terminated": last & ended,
+        "data/truncated": last & ~ended,
+        "data/task_id": np.repeat(task_id, episodes.length),
+        "meta/episode_ends": ends.astype(np.int64),
+        "meta/final_obs": episodes.final_obs,
+        "meta/episode_task_id": task_id,
+        "meta/episode_source": labels["source"].astype(np.int8),
+        "meta/episode_iteration": labels["iteration"].astype(np.int32),
+        "meta/episode_ok": episodes.ok,
+    }
+    if rewards:
+        arrays["data/reward"] = episodes.reward[mask]
+    write_store(
+        path,
+        "transitions",
+        arrays,
+        {
+            "env_id": env.env_id,
+            "env_params": {},
+            "obs_dim": env.obs_dim,
+            "action_dim": env.action_dim,
+            "reward_source": "environment" if rewards else "none",
+        },
+    )
+
+
+def as_transitions(store: Store, reward: np.ndarray | None = None) -> Transitions:
+    """Turn a store into rows.
+
+    Args:
+        store: A transitions store.
+        reward: ``[N]`` labels, where the store has no reward.
+
+    Returns:
+        The rows; nan rewards where there are none.
+    """
+    arrays = store.arrays
+    ends = arrays["meta/episode_ends"]
+    lengths = np.diff(ends, prepend=0)
+    if reward is None:
+        reward = arrays.get("data/reward", np.full(len(arrays["data/obs"]), np.nan, np.float32))
+    return Transitions(
+        obs=np.ascontiguousarray(arrays["data/obs"], dtype=np.float32),
+        action=np.ascontiguousarray(arrays["data/action"], dtype=np.float32),
+        reward=np.ascontiguousarray(reward, dtype=np.float32),
+        next_obs=np.ascontiguousarray(next_obs(store), dtype=np.float32),
+        terminated=arrays["data/terminated"].astype(np.float32),
+        task_id=arrays["data/task_id"].astype(np.int64),
+        source=np.repeat(arrays["meta/episode_source"].astype(np.int64), lengths),
+    )
+
+
+def read_offline(path: Path, env: Environment) -> Transitions:
+    """Read the offline dataset.
+
+    Args:
+        path: A transitions store with true rewards.
+        env: The environment that it must belong to.
+
+    Returns:
+        Its rows in collection order.
+
+    Raises:
+        StoreError: Damaged, of another environment, or without rewards.
+    """
+    store = read_store(path, "transitions", env_id=env.env_id)
+    if "data/reward" not in store.arrays:
+        raise StoreError(
+            "offline data without rewards",
+            where=path,
+            expected="a store of the collect stage",
+            found=f"reward_source {store.attributes.get('reward_source')!r}",
+            fix="pass results/<env>/collect/transitions.zarr",
+        )
+    return as_transitions(store)
+
+
+def read_labelled(
+    rollouts: Sequence[Path], rewards: Sequence[Path], env: Environment, current_round: int
+) -> list[Transitions]:
+    """Read rollouts 1..r with the rewards that relabelling gave them.
+
+    Args:
+        rollouts: Transitions stores, oldest first.
+        rewards: Rewards stores, in the same order.
+        env: The environment that they must belong to.
+        current_round: How many of each there must be.
+
+    Returns:
+        Rows of each round.
+
+    Raises:
+        StoreError: Damaged, a round is missing, or rewards of another rollout.
+    """
+    for name, paths in (("rollouts", rollouts), ("rewards", rewards)):
+        if len(paths) != current_round:
+            raise StoreError(
+                f"{name} do not cover every round",
+                where=f"--{name}",
+                expected=f"{current_round} stores, rounds 1 to {current_round} in order",
+                found=len(paths),
+                fix="pass the stores of all earlier rounds, or let Snakemake do it",
+            )
+    out = []
+    for number, (rollout_path, reward_path) in enumerate(zip(rollouts, rewards, strict=True), 1):
+        rollout = read_store(rollout_path, "transitions", env_id=env.env_id)
+        labels = read_store(reward_path, "rewards", env_id=env.env_id)
+        found = int(rollout.arrays["meta/episode_iteration"][0])
+        if found != number:
+            raise StoreError(
+                "rollout of another round",
+                where=rollout_path,
+                expected=f"round {number}",
+                found=f"round {found}",
+                fix="pass the rounds in order, none skipped",
+            )
+        if labels.attributes["rollout_digest"] != rollout.digest:
+            raise StoreError(
+                "rewards of another rollout",
+                where=reward_path,
+                expected=f"labels of {rollout_path}",
+                found="another digest",
+                fix="run `python -m pipeline.relabel` on this rollout again",
+            )
+        out.append(as_transitions(rollout, labels.arrays["data/generated_reward"]))
+    return out
+
+
+def source_codes(selection: SliceConfig) -> list[int]:
+    """Translate source names to the store's codes.
+
+    Args:
+        selection: With names in ``sources``.
+
+    Returns:
+        Codes.
+
+    Raises:
+        ConfigError: A name is unknown.
+    """
+    codes: Mapping[str, int] = EPISODE_SOURCES
+    for name in selection.sources:
+        if name not in codes:
+            raise ConfigError(
+                "unknown episode source",
+                where="meta_train slice",
+                expected=", ".join(codes),
+                found=name,
+                fix="correct `sources` in the config",
+            )
+    return [codes[name] for name in selection.sources]
+
+
+def offline_rows(
+    offline: Transitions, task_ids: Sequence[int], selection: SliceConfig
+) -> list[np.ndarray]:
+    """Choose each task's offline rows for one use.
+
+    Args:
+        offline: The offline dataset.
+        task_ids: Tasks.
+        selection: The slice.
+
+    Returns:
+        Row numbers of each task.
+    """
+    codes = source_codes(selection)
+    return [slice_rows(offline, task, selection, codes) for task in task_ids]
+
+
+def phase_dataset(
+    offline: Transitions,
+    rounds: Sequence[Transitions],
+    task_ids: Sequence[int],
+    slices: tuple[SliceConfig, SliceConfig],
+    growth: str,
+    *,
+    context_next_obs: bool,
+) -> Dataset:
+    """Assemble what a phase draws from: the offline slices plus every labelled round.
+
+    Args:
+        offline: The offline dataset.
+        rounds: Labelled rows of rounds 1..r.
+        task_ids: Training tasks, one slot each.
+        slices: Which offline rows are replay and which are context.
+        growth: Which online rows join the context: all, prior or frozen (none).
+        context_next_obs: Whether the encoder sees s'.
+
+    Returns:
+        The dataset.
+
+    Source: smac-reference sections 3 and 5.2.
+    """
+    replay, context = (offline_rows(offline, task_ids, s) for s in slices)
+    base = len(offline)
+    for part in rounds:
+        for slot, task in enumerate(task_ids):
+            rows = base + slice_rows(part, task, SliceConfig(), ())
+            replay[slot] = np.concatenate([replay[slot], rows])
+            if growth == "prior":
+                rows = base + slice_rows(part, task, SliceConfig(), [EPISODE_SOURCES["prior"]])
+            if growth != "frozen":
+                context[slot] = np.concatenate([context[slot], rows])
+        base += len(part)
+    return build_dataset(
+        join([offline, *rounds]), task_ids, replay, context, context_next_obs=context_next_obs
+    )

@@ -1,0 +1,163 @@
+"""Stage ``evaluate``: meta-test on held-out tasks, every arm in one run, every episode kept."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from pipeline.cli import stage_main, stage_parser
+from pipeline.data import offline_rows, read_offline
+from pipeline.models import TrainedModel, read_model
+from pipeline.sections import EvaluateConfig
+from pipeline.stage import StageRun, begin
+from pipeline.store import write_store
+from pipeline.task_list import TaskList, read_tasks
+from smac_core.adaptation import Arm, MetaTest, act_at_random, do_nothing
+from smac_core.dataset import Transitions, context_features
+from smac_core.envs.episodes import BatchDriver
+from smac_core.planning import EVALUATE_MATCHED, EVALUATE_OFFLINE, EVALUATE_TEST, EVALUATE_TRAIN
+
+# Numbers of the single-episode arms in the random streams, clear of the meta-episode's own.
+PRIOR_EPISODE, MATCHED_EPISODE, OFFLINE_EPISODE = 10_001, 10_002, 10_003
+NOTHING_EPISODE, RANDOM_EPISODE = 10_004, 10_005
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the arguments."""
+    return stage_parser(
+        "evaluate",
+        "Meta-test a checkpoint on held-out tasks, under every kind of context.",
+        ("env", "method", "seed", "round", "tasks", "transitions", "checkpoint"),
+    )
+
+
+def _test_arms(test: MetaTest, *, floors: bool) -> dict[str, Arm]:
+    """Measure the held-out tasks: adaptation, no adaptation, and what doing nothing gives."""
+    arms = {"test_online": test.online()[0], "test_prior": test.given(None, PRIOR_EPISODE)}
+    if floors:
+        arms["test_nothing"] = test.floor(do_nothing, NOTHING_EPISODE)
+        arms["test_random"] = test.floor(act_at_random, RANDOM_EPISODE)
+    return arms
+
+
+def _train_arms(test: MetaTest, offline: list[np.ndarray]) -> dict[str, Arm]:
+    """Measure training tasks, where offline contexts exist: the shift of the paper's Figure 2.
+
+    ``train_matched`` and ``train_offline`` differ in where the context comes from, and in nothing
+    else: same size, same sampling, same way to draw z.
+    """
+    online, explored = test.online()
+    repeated = [bag for bag in offline for _ in range(test.config.repeats)]
+    matched = test.resample(explored, EVALUATE_MATCHED)
+    given = test.resample(repeated, EVALUATE_OFFLINE)
+    return {
+        "train_online": online,
+        "train_matched": test.given(matched, MATCHED_EPISODE),
+        "train_offline": test.given(given, OFFLINE_EPISODE),
+    }
+
+
+def _offline_features(
+    offline: Transitions, model: TrainedModel, task_ids: list[int]
+) -> list[np.ndarray]:
+    bags = []
+    for rows in offline_rows(offline, task_ids, model.slices[1]):
+        after = offline.next_obs[rows] if model.agent.context_next_obs else None
+        bags.append(
+            context_features(offline.obs[rows], offline.action[rows], offline.reward[rows], after)
+        )
+    return bags
+
+
+def _offline_decoder_mse(
+    offline: Transitions, model: TrainedModel, task_ids: list[int], latents: np.ndarray
+) -> float:
+    """Squared error of the decoder on the offline replay rows of some tasks."""
+    per_task = offline_rows(offline, task_ids, model.slices[0])
+    rows = np.concatenate(per_task)
+    which = np.repeat(np.arange(len(per_task)), [len(r) for r in per_task])
+    predicted = model.agent.decode(offline.obs[rows], offline.action[rows], latents, which)
+    return float(np.mean((predicted.astype(np.float64) - offline.reward[rows]) ** 2))
+
+
+def measure(stage: StageRun, tasks: TaskList, model: TrainedModel) -> tuple[dict[str, Arm], float]:
+    """Run every arm.
+
+    Args:
+        stage: The running stage.
+        tasks: All tasks.
+        model: The checkpoint.
+
+    Returns:
+        Arms by name, and the decoder's squared error on offline data.
+    """
+    args, config = stage.args, stage.section
+    driver = BatchDriver(stage.env)
+    offline = read_offline(args.transitions, stage.env)
+
+    def meta_test(ids: list[int], purpose: int) -> MetaTest:
+        return MetaTest(
+            driver,
+            model.agent,
+            config.adaptation,
+            ids,
+            tasks.parameters[ids],
+            (args.seed, purpose),
+        )
+
+    arms = _test_arms(meta_test(list(tasks.test), EVALUATE_TEST), floors=args.round == 0)
+    train_ids = list(tasks.train[: config.train_tasks])
+    arms |= _train_arms(
+        meta_test(train_ids, EVALUATE_TRAIN), _offline_features(offline, model, train_ids)
+    )
+    latents = np.ascontiguousarray(arms["train_offline"].posterior_mean[:, 0])
+    return arms, _offline_decoder_mse(offline, model, train_ids, latents)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the returns of one checkpoint.
+
+    Args:
+        args: Parsed arguments.
+
+    Source: smac-reference section 6.
+    """
+    stage = begin("evaluate", args)
+    config: EvaluateConfig = stage.section
+    tasks = read_tasks(args.tasks, stage.env)
+    model = read_model(args.checkpoint, stage.env, current_round=args.round)
+    arms, offline_mse = measure(stage, tasks, model)
+    arrays: dict[str, np.ndarray] = {}
+    for name, arm in arms.items():
+        for field in Arm.__dataclass_fields__:
+            if field != "final_path" or config.save_paths:
+                arrays[f"arms/{name}/{field}"] = getattr(arm, field)
+    write_store(
+        args.out,
+        "evaluation",
+        arrays,
+        {
+            "env_id": stage.env.env_id,
+            "method": args.method,
+            "seed": args.seed,
+            "round": args.round,
+            "self_supervised_steps": int(model.metadata["self_supervised_steps"]),
+            "arms": sorted(arms),
+        },
+    )
+    inputs = {
+        "tasks": args.tasks,
+        "transitions": args.transitions,
+        "checkpoint": args.checkpoint,
+    }
+    final = arms["test_online"].episode_return
+    extra = {
+        "offline_decoder_mse": offline_mse,
+        "test_return": float(np.nanmean(final[:, :, -1])),
+    }
+    stage.finish(inputs, {"returns": args.out}, extra)
+
+
+if __name__ == "__main__":
+    stage_main(run, make_parser())

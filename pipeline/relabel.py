@@ -1,0 +1,116 @@
+"""Stage ``relabel``: one generated reward for every row of a rollout store.
+
+The latent behind the labels is inferred from the task's *offline* data only: the decoder was
+trained under that distribution of z, and exploration contexts carry no true reward.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from pipeline.cli import stage_main, stage_parser
+from pipeline.data import as_transitions, offline_rows, read_offline
+from pipeline.models import read_model
+from pipeline.sections import RelabelConfig
+from pipeline.stage import StageRun, begin
+from pipeline.store import Store, read_store, write_store
+from pipeline.task_list import TaskList, read_tasks
+from smac_core.dataset import context_features
+from smac_core.errors import StoreError
+from smac_core.planning import LABEL, generator
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the arguments."""
+    return stage_parser(
+        "relabel",
+        "Label reward-free rollouts with the learned reward decoder.",
+        ("env", "method", "seed", "round", "tasks", "rollout", "transitions", "checkpoint"),
+    )
+
+
+def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.ndarray]:
+    """Decode rewards under one latent an episode.
+
+    Source: smac-reference section 5.2, point 1c.
+    """
+    args, config = stage.args, stage.section
+    model = read_model(args.checkpoint, stage.env, current_round=0)
+    agent = model.agent
+    offline = read_offline(args.transitions, stage.env)
+    slots = {task: slot for slot, task in enumerate(tasks.train)}
+    context_rows = offline_rows(offline, tasks.train, model.slices[1])
+    contexts, noise = [], []
+    for episode, task in enumerate(rollout.arrays["meta/episode_task_id"]):
+        if int(task) not in slots:
+            raise StoreError(
+                "rollout on a task without offline data",
+                where=f"{args.rollout}, episode {episode}",
+                expected="a training task",
+                found=f"task {int(task)}",
+                fix="explore training tasks only, or collect data for this one",
+            )
+        rng = generator((args.seed, LABEL, args.round, episode))
+        rows = context_rows[slots[int(task)]]
+        rows = rows[rng.integers(0, len(rows), config.context_size)]
+        after = offline.next_obs[rows] if agent.context_next_obs else None
+        contexts.append(
+            context_features(offline.obs[rows], offline.action[rows], offline.reward[rows], after)
+        )
+        noise.append(rng.standard_normal(agent.latent_dim, dtype=np.float32))
+    posterior = agent.infer(contexts)
+    latent = posterior.mean if config.latent == "mean" else posterior.sample(np.stack(noise))
+    rows_of = as_transitions(rollout)
+    lengths = np.diff(rollout.arrays["meta/episode_ends"], prepend=0)
+    episode_of_row = np.repeat(np.arange(len(lengths)), lengths)
+    reward = agent.decode(rows_of.obs, rows_of.action, latent, episode_of_row)
+    return {"data/generated_reward": reward, "meta/episode_latent": latent}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the rewards of one rollout.
+
+    Args:
+        args: Parsed arguments.
+    """
+    stage = begin("relabel", args)
+    config: RelabelConfig = stage.section
+    tasks = read_tasks(args.tasks, stage.env)
+    rollout = read_store(args.rollout, "transitions", env_id=stage.env.env_id)
+    if config.rewards == "environment":
+        if "data/reward" not in rollout.arrays:
+            raise StoreError(
+                "rollout without true rewards",
+                where=args.rollout,
+                expected="a reward array, for `relabel.rewards: environment`",
+                found="reward_source 'none'",
+                fix="set rollout.record_rewards: true for this method, or rewards: decoder",
+            )
+        arrays = {"data/generated_reward": rollout.arrays["data/reward"]}
+    else:
+        arrays = _decoded(stage, tasks, rollout)
+    write_store(
+        args.out,
+        "rewards",
+        arrays,
+        {
+            "env_id": stage.env.env_id,
+            "reward_source": config.rewards,
+            "rollout_digest": rollout.digest,
+        },
+    )
+    inputs = {
+        "tasks": args.tasks,
+        "rollout": args.rollout,
+        "transitions": args.transitions,
+        "checkpoint": args.checkpoint,
+    }
+    label = arrays["data/generated_reward"]
+    extra = {"rows": len(label), "mean_reward": float(label.mean(dtype=np.float64))}
+    stage.finish(inputs, {"rewards": args.out}, extra)
+
+
+if __name__ == "__main__":
+    stage_main(run, make_parser())

@@ -1,0 +1,117 @@
+"""Stage ``rollout``: the agent explores training tasks without rewards.
+
+The store that it writes has no reward array (unless the method is the oracle), so nothing
+downstream can use a true reward.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.cli import stage_main, stage_parser
+from pipeline.data import phase_dataset, read_labelled, read_offline, write_episodes
+from pipeline.models import TrainedModel, read_model
+from pipeline.sections import RolloutConfig
+from pipeline.stage import StageRun, begin
+from pipeline.task_list import TaskList, read_tasks
+from smac_core.dataset import Dataset
+from smac_core.envs.episodes import BatchDriver
+from smac_core.planning import ROLLOUT, Key, generator
+from smac_core.visits import run_visits
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the arguments."""
+    return stage_parser(
+        "rollout",
+        "Explore training tasks without rewards.",
+        (
+            *("env", "method", "seed", "round", "tasks", "transitions", "checkpoint"),
+            *("rollouts", "rewards"),
+        ),
+    )
+
+
+def _exploration_context(stage: StageRun, tasks: TaskList, model: TrainedModel) -> Dataset:
+    """Load the encoder's buffer as it stands at the beginning of this round."""
+    args, config = stage.args, stage.section
+    earlier = args.round - 1 if config.context == "growing" else 0
+    rounds = read_labelled(
+        args.rollouts[:earlier] if earlier == 0 else args.rollouts,
+        args.rewards[:earlier] if earlier == 0 else args.rewards,
+        stage.env,
+        earlier,
+    )
+    return phase_dataset(
+        read_offline(args.transitions, stage.env),
+        rounds,
+        tasks.train,
+        model.slices,
+        str(model.metadata.get("context_growth", "all")),
+        context_next_obs=model.agent.context_next_obs,
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write this round's transitions.
+
+    Args:
+        args: Parsed arguments.
+
+    Source: smac-reference section 5.2, points 1a and 1b.
+    """
+    stage = begin("rollout", args)
+    config: RolloutConfig = stage.section
+    tasks = read_tasks(args.tasks, stage.env)
+    model = read_model(args.checkpoint, stage.env, current_round=args.round - 1)
+    data = _exploration_context(stage, tasks, model)
+    visited = generator((args.seed, ROLLOUT, args.round)).integers(
+        0, len(tasks.train), config.tasks_per_round
+    )
+    task_ids = np.asarray(tasks.train)[visited]
+
+    def context_of(visit: int, key: Key) -> np.ndarray:
+        rows = data.context.of(int(visited[visit]))
+        drawn = generator(key).integers(0, len(rows), config.visit.context_size)
+        features: np.ndarray = data.features[rows[drawn]]
+        return features
+
+    result = run_visits(
+        BatchDriver(stage.env),
+        model.agent,
+        config.visit,
+        tasks.parameters[task_ids],
+        [(args.seed, ROLLOUT, args.round, visit) for visit in range(len(task_ids))],
+        context_of,
+        rewards=config.record_rewards,
+    )
+    episodes = result.episodes
+    if config.record_rewards is False:
+        # Belt and braces: the driver never computed them.
+        episodes = replace(episodes, reward=np.full_like(episodes.reward, np.nan))
+    labels = {
+        "task_id": task_ids[result.visit],
+        "source": result.source,
+        "iteration": np.full(len(result.visit), args.round),
+    }
+    write_episodes(args.out, stage.env, episodes, labels, rewards=config.record_rewards)
+    inputs: dict[str, Path] = {
+        "tasks": args.tasks,
+        "checkpoint": args.checkpoint,
+        "transitions": args.transitions,
+    }
+    extra = {
+        "environment_steps": int(episodes.length.sum()),
+        "episodes": len(episodes.length),
+        "visited_tasks": task_ids.tolist(),
+        "diverged_episodes": int((~episodes.ok).sum()),
+    }
+    stage.finish(inputs, {"transitions": args.out}, extra)
+
+
+if __name__ == "__main__":
+    stage_main(run, make_parser())

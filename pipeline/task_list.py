@@ -1,0 +1,114 @@
+"""``tasks.json``: all tasks of an environment, drawn once, with their split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from pipeline.files import read_json, write_json
+from smac_core.envs.definition import Environment
+from smac_core.errors import TaskError
+
+SCHEMA_VERSION = 1
+FIX = "make it again with `python -m pipeline.tasks` (or `snakemake tasks --cores 1 --force`)"
+
+
+@dataclass(frozen=True)
+class TaskList:
+    """The tasks of an environment.
+
+    Args:
+        env_id: Which environment.
+        seed: Seed of the draw.
+        fields: Names of the task parameters.
+        parameters: ``[T, len(fields)]`` float64.
+        train: Ids of the training tasks.
+        test: Ids of the held-out tasks.
+        validation: Ids of training tasks set aside for choosing hyperparameters.
+    """
+
+    env_id: str
+    seed: int
+    fields: tuple[str, ...]
+    parameters: np.ndarray
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    validation: tuple[int, ...] = ()
+
+
+def write_tasks(path: Path, tasks: TaskList) -> None:
+    """Write a task list.
+
+    Args:
+        path: Where.
+        tasks: What.
+    """
+    write_json(
+        path,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "env_id": tasks.env_id,
+            "seed": tasks.seed,
+            "fields": list(tasks.fields),
+            "parameters": tasks.parameters.tolist(),
+            "train": list(tasks.train),
+            "test": list(tasks.test),
+            "validation": list(tasks.validation),
+        },
+    )
+
+
+def read_tasks(path: Path, env: Environment) -> TaskList:
+    """Read and check a task list.
+
+    Args:
+        path: Where.
+        env: The environment that it must belong to.
+
+    Returns:
+        The tasks.
+
+    Raises:
+        TaskError: Missing, unreadable, of another environment, or parameters out of range.
+    """
+    raw = read_json(path, TaskError)
+    keys = {"schema_version", "env_id", "seed", "fields", "parameters", "train", "test"}
+    if not isinstance(raw, dict) or not keys <= raw.keys():
+        missing = sorted(keys - raw.keys()) if isinstance(raw, dict) else "not an object"
+        raise TaskError(
+            "not a task list", where=path, expected=sorted(keys), found=missing, fix=FIX
+        )
+    document = cast("dict[str, object]", raw)
+    for key, expected in (("schema_version", SCHEMA_VERSION), ("env_id", env.env_id)):
+        if document[key] != expected:
+            raise TaskError(
+                f"task list with another {key}",
+                where=path,
+                expected=expected,
+                found=document[key],
+                fix=FIX,
+            )
+    try:
+        parameters = np.array(document["parameters"], dtype=np.float64)
+        train, test, validation = (
+            tuple(int(i) for i in cast("list[int]", document.get(k, [])))
+            for k in ("train", "test", "validation")
+        )
+    except (TypeError, ValueError) as error:
+        raise TaskError("unreadable task list", where=path, found=error, fix=FIX) from error
+    env.check_tasks(parameters)
+    ids = [*train, *test]
+    if sorted(ids) != list(range(len(parameters))):
+        raise TaskError(
+            "train and test do not split the tasks",
+            where=path,
+            expected=f"each of 0 to {len(parameters) - 1} once",
+            found=f"{len(ids)} ids",
+            fix=FIX,
+        )
+    fields = tuple(str(name) for name in cast("list[str]", document["fields"]))
+    seed = int(cast("int", document["seed"]))
+    return TaskList(env.env_id, seed, fields, parameters, train, test, validation)

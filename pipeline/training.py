@@ -1,0 +1,167 @@
+"""The loop around a learner: metrics, progress, and a resume state beside the declared output."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from pipeline.checkpoint import read_checkpoint, write_checkpoint
+from pipeline.cli import Progress
+from pipeline.files import json_bytes, write_text
+
+SAVE_SECONDS = 30.0  # between resume states; what a kill can lose
+
+
+class Updates(Protocol):
+    """A learner as the loop sees it."""
+
+    num_updates: int
+
+    def read_metrics(self) -> dict[str, float]:
+        """Read the last update's metrics."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copy everything that the next update depends on."""
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Restore what ``state`` copied."""
+
+
+@dataclass
+class Resume:
+    """The state of a long stage, in a folder that Snakemake does not know and so does not delete.
+
+    Args:
+        folder: Where; named after everything that the run depends on.
+        rows: Metrics so far.
+        saved: ``time.monotonic()`` of the last state.
+    """
+
+    folder: Path
+    rows: list[dict[str, float]] = field(default_factory=list)
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def path(self) -> Path:
+        """The state file."""
+        return self.folder / "state.safetensors"
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """Read the state of a killed run.
+
+        Returns:
+            Its arrays, or None where there is none.
+        """
+        if not self.path.exists():
+            return None
+        checkpoint = read_checkpoint(self.path)
+        self.rows = list(checkpoint.metadata["rows"])
+        return checkpoint.tensors
+
+    def due(self) -> bool:
+        """Tell whether the last state is old."""
+        return time.monotonic() - self.saved >= SAVE_SECONDS
+
+    def save(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the state.
+
+        Args:
+            state: Arrays to restore from.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(self.path, state, {"rows": self.rows})
+        self.saved = time.monotonic()
+
+    def clear(self) -> None:
+        """Forget the state, after the outputs are in place."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def resume_state(out: Path, key: Mapping[str, object]) -> Resume:
+    """Name the resume folder of a run.
+
+    Args:
+        out: The declared output.
+        key: Everything the result depends on: configuration, seed, code and input digests.
+
+    Returns:
+        The resume state, not yet loaded; states of other keys are removed.
+    """
+    digest = hashlib.sha256(json_bytes(dict(key))).hexdigest()[:16]
+    folder = out.parent / f".resume-{digest}"
+    for other in out.parent.glob(".resume-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return Resume(folder)
+
+
+def single_thread(precision: str) -> None:
+    """Compute with one thread a process; two seeds side by side use two cores.
+
+    Args:
+        precision: Of float32 matrix products: highest, high or medium.
+    """
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision(precision)
+
+
+def train(
+    learner: Updates,
+    step: Callable[[int], None],
+    total: int,
+    log_every: int,
+    resume: Resume,
+    label: str,
+) -> None:
+    """Take updates until there are so many, from the resume state where there is one.
+
+    Args:
+        learner: What is trained.
+        step: Takes update number n; a function of n alone.
+        total: Number of updates at the end, counted since training began.
+        log_every: Updates between rows of metrics.
+        resume: Where the state goes, and the metrics.
+        label: For the progress line.
+
+    Raises:
+        NonFiniteError: A loss is not finite, seen at the logging interval.
+    """
+    saved = resume.load()
+    if saved is not None:
+        learner.load_state(saved)
+    first = learner.num_updates
+    with Progress(label, max(total - first, 0)) as progress:
+        while learner.num_updates < total:
+            step(learner.num_updates)
+            done = learner.num_updates
+            if done % log_every == 0 or done == total:
+                resume.rows.append({"update": done, **learner.read_metrics()})
+            if done % 50 == 0:
+                progress.update(done - first)
+                if resume.due():
+                    resume.save(learner.state())
+
+
+def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write metrics as CSV, one column a name.
+
+    Args:
+        path: Where.
+        rows: Metrics by name; a missing one is left empty.
+    """
+    names: list[str] = []
+    for row in rows:
+        names += [name for name in row if name not in names]
+    lines = [",".join(names)]
+    for row in rows:
+        cells = [row.get(name, "") for name in names]
+        lines.append(",".join(repr(c) if isinstance(c, float) else str(c) for c in cells))
+    write_text(path, "\n".join(lines) + "\n")

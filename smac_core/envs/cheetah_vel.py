@@ -1,0 +1,102 @@
+"""HalfCheetah that must run at a hidden target velocity.
+
+Source: smac-reference section 7; MJCF of the installed Gymnasium package.
+"""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from smac_core.envs.definition import Environment
+from smac_core.envs.mujoco_physics import MujocoPhysics, load_mjcf
+
+FRAME_SKIP = 5
+TIMESTEP = 0.01  # s, of half_cheetah.xml; checked when the model is loaded
+NUM_POSITIONS = 9
+PUBLISHED_TRAIN, PUBLISHED_TEST = 100, 30  # the authors' list: 100 + 30 velocities, seed 1337
+CONTROL_COST = 0.05
+
+
+class CheetahVel(Environment):
+    """Run at a target velocity between 0 and 3 m/s; reward −|v − g| − 0.05‖a‖²."""
+
+    env_id = "cheetah-vel"
+    gym_id = "SMAC/CheetahVel-v0"
+    obs_dim = 20
+    action_dim = 6
+    initial_dim = 18
+    horizon = 200
+    control_seconds = FRAME_SKIP * TIMESTEP
+    task_fields = ("target_velocity",)
+    task_low = (0.0,)
+    task_high = (3.0,)
+
+    def __init__(self) -> None:
+        self._start: np.ndarray | None = None
+
+    def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
+        """Draw target velocities; seed 1337 gives the published list, bit for bit.
+
+        Source: smac-reference section 7: ``RandomState(1337).uniform(0, 3, 130)``, train first.
+        """
+        legacy = np.random.RandomState(seed)
+        if num_train <= PUBLISHED_TRAIN and num_test <= PUBLISHED_TEST:
+            drawn = legacy.uniform(0.0, 3.0, PUBLISHED_TRAIN + PUBLISHED_TEST)
+            test = drawn[PUBLISHED_TRAIN : PUBLISHED_TRAIN + num_test]
+            return np.concatenate([drawn[:num_train], test])[:, None]
+        return legacy.uniform(0.0, 3.0, num_train + num_test)[:, None]
+
+    def load_model(self) -> mujoco.MjModel:
+        """Load the MJCF file."""
+        model = load_mjcf("half_cheetah.xml")
+        assert model.opt.timestep == TIMESTEP, "half_cheetah.xml changed its timestep"
+        return model
+
+    def initial_state(self, rng: np.random.Generator) -> np.ndarray:
+        """Perturb the rest pose: qpos + U(±0.1), qvel + 0.1 N(0, 1)."""
+        if self._start is None:
+            self._start = self.load_model().qpos0.copy()
+        position = self._start + rng.uniform(-0.1, 0.1, NUM_POSITIONS)
+        return np.concatenate([position, 0.1 * rng.standard_normal(NUM_POSITIONS)])
+
+    def make_physics(self, num: int) -> MujocoPhysics:
+        """Build cheetahs that step together; the state row is qpos, qvel, torso position."""
+        model = self.load_model()
+        torso = model.body("torso").id
+        return MujocoPhysics(model, num, FRAME_SKIP, lambda d: (d.qpos, d.qvel, d.xpos[torso]))
+
+    def observe(self, state: np.ndarray) -> np.ndarray:
+        """Observe qpos without x (8), qvel (9) and the torso's position (3).
+
+        The torso's position lags by one physics step, as in the authors' code.
+        """
+        return state[:, 1:].astype(np.float32)
+
+    def reward(
+        self, before: np.ndarray, action: np.ndarray, after: np.ndarray, task: np.ndarray
+    ) -> np.ndarray:
+        """Minus the velocity error (m/s) minus the control cost."""
+        act = np.clip(action.astype(np.float64), -1.0, 1.0)
+        effort = act[:, 0] ** 2
+        for joint in range(1, self.action_dim):  # fixed order: rows independent of the batch
+            effort = effort + act[:, joint] ** 2
+        cost: np.ndarray = np.abs(self.velocity(before, after) - task[:, 0])
+        return -cost - CONTROL_COST * effort
+
+    def velocity(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Forward velocity over one control step.
+
+        Args:
+            before: ``[N, state_dim]``.
+            after: ``[N, state_dim]``.
+
+        Returns:
+            ``[N]`` m/s.
+        """
+        moved: np.ndarray = after[:, 0] - before[:, 0]
+        return moved / self.control_seconds
+
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """Return x and height of the root (m)."""
+        return state[:, :2].copy()

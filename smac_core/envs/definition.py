@@ -1,0 +1,244 @@
+"""What an environment is: array functions over a batch of simulator states, written once.
+
+Two drivers run a definition: ``smac_core.envs.gym_driver`` for people and
+``smac_core.envs.episodes`` for the stages. A user's own environment subclasses ``Environment`` and
+is named in the configuration as ``my_package.my_module:MyEnvironment``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from smac_core.errors import ConfigError, TaskError
+
+
+class Physics(Protocol):
+    """A batch of simulators that step together.
+
+    Args:
+        state: ``[N, state_dim]`` float64 after the last step.
+        previous: ``[N, state_dim]`` float64 before it.
+        ok: ``[N]`` whether the state of each simulator is finite.
+    """
+
+    state: np.ndarray
+    previous: np.ndarray
+    ok: np.ndarray
+
+    def reset(self, initial: np.ndarray, tasks: np.ndarray) -> None:
+        """Put simulator i into ``initial[i]`` for task ``tasks[i]``."""
+
+    def step(self, action: np.ndarray, active: np.ndarray) -> None:
+        """Advance the active simulators by one control step under ``action`` in [-1, 1]."""
+
+
+class Environment(ABC):
+    """One family of tasks.
+
+    Class attributes give sizes; methods are array functions whose first axis is the simulator, and
+    must treat rows independently, so that results do not depend on how a batch is split.
+    """
+
+    env_id: ClassVar[str]
+    gym_id: ClassVar[str]
+    obs_dim: ClassVar[int]
+    action_dim: ClassVar[int]
+    initial_dim: ClassVar[int]
+    horizon: ClassVar[int]
+    control_seconds: ClassVar[float]
+    task_fields: ClassVar[tuple[str, ...]]
+    task_low: ClassVar[tuple[float, ...]]
+    task_high: ClassVar[tuple[float, ...]]
+
+    @abstractmethod
+    def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
+        """Draw all tasks once.
+
+        Args:
+            seed: Seed of a generator of its own.
+            num_train: Training tasks, which come first.
+            num_test: Held-out tasks, which follow.
+
+        Returns:
+            ``[num_train + num_test, len(task_fields)]`` float64.
+        """
+
+    @abstractmethod
+    def initial_state(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the start of one episode.
+
+        Args:
+            rng: The episode's own generator.
+
+        Returns:
+            ``[initial_dim]`` float64, as ``Physics.reset`` takes it.
+        """
+
+    @abstractmethod
+    def make_physics(self, num: int) -> Physics:
+        """Build simulators that step together.
+
+        Args:
+            num: How many.
+
+        Returns:
+            The batch.
+        """
+
+    @abstractmethod
+    def observe(self, state: np.ndarray) -> np.ndarray:
+        """Compute observations.
+
+        Args:
+            state: ``[N, state_dim]``.
+
+        Returns:
+            ``[N, obs_dim]`` float32.
+        """
+
+    @abstractmethod
+    def reward(
+        self, before: np.ndarray, action: np.ndarray, after: np.ndarray, task: np.ndarray
+    ) -> np.ndarray:
+        """Compute rewards of one control step.
+
+        Args:
+            before: ``[N, state_dim]``.
+            action: ``[N, action_dim]`` in [-1, 1].
+            after: ``[N, state_dim]``.
+            task: ``[N, len(task_fields)]``.
+
+        Returns:
+            ``[N]`` float64, unscaled.
+        """
+
+    def terminated(self, state: np.ndarray) -> np.ndarray:
+        """Tell which simulators are in a terminal state; a time limit is none.
+
+        Args:
+            state: ``[N, state_dim]``.
+
+        Returns:
+            ``[N]`` bool.
+        """
+        return np.zeros(len(state), dtype=bool)
+
+    @abstractmethod
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """Where the agent is, for figures.
+
+        Args:
+            state: ``[N, state_dim]``.
+
+        Returns:
+            ``[N, 2]`` metres.
+        """
+
+    def latent_of_task(self, task: np.ndarray) -> np.ndarray:
+        """Scale task parameters to about [-1, 1] for a policy that is told its task.
+
+        Args:
+            task: ``[N, len(task_fields)]``.
+
+        Returns:
+            ``[N, len(task_fields)]``.
+        """
+        low, high = np.asarray(self.task_low), np.asarray(self.task_high)
+        scaled: np.ndarray = 2.0 * (task - low) / (high - low) - 1.0
+        return scaled
+
+    def scripted_action(self, obs: np.ndarray, task: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Act by hand-written rule, for the collector ``policy: scripted``.
+
+        Args:
+            obs: ``[N, obs_dim]``.
+            task: ``[N, len(task_fields)]``.
+            noise: ``[N, action_dim]`` standard normal.
+
+        Returns:
+            ``[N, action_dim]`` in [-1, 1].
+
+        Raises:
+            ConfigError: This environment has no scripted policy.
+        """
+        raise ConfigError(
+            "no scripted policy",
+            where=f"environment {self.env_id}",
+            fix="set collect.policy to untrained, pearl or task-conditioned",
+        )
+
+    def check_tasks(self, tasks: np.ndarray) -> None:
+        """Refuse task parameters that this environment cannot take.
+
+        Args:
+            tasks: ``[N, len(task_fields)]``.
+
+        Raises:
+            TaskError: Wrong width, not finite, or outside the range.
+        """
+        width = len(self.task_fields)
+        if tasks.ndim != 2 or tasks.shape[1] != width:
+            raise TaskError(
+                "task parameters of the wrong width",
+                where=self.env_id,
+                expected=f"{width} ({', '.join(self.task_fields)})",
+                found=tasks.shape[1:] if tasks.ndim > 1 else tasks.shape,
+                fix="make tasks.json again with `python -m pipeline.tasks`",
+            )
+        bad = ~np.isfinite(tasks) | (tasks < self.task_low) | (tasks > self.task_high)
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            raise TaskError(
+                f"task parameter {self.task_fields[column]} out of range",
+                where=f"{self.env_id}, task {row}",
+                expected=f"{self.task_low[column]} to {self.task_high[column]}",
+                found=tasks[row, column],
+                fix="make tasks.json again with `python -m pipeline.tasks`",
+            )
+
+
+def load_environment(definition: str, params: Mapping[str, object] | None = None) -> Environment:
+    """Build an environment from its import string.
+
+    Args:
+        definition: ``package.module:Class``.
+        params: Keyword arguments of the class.
+
+    Returns:
+        The environment.
+
+    Raises:
+        ConfigError: The module, the class or a parameter does not exist.
+    """
+    module_name, _, class_name = definition.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            "unknown environment definition",
+            where=definition,
+            expected="package.module:Class that can be imported",
+            found=str(error),
+            fix="correct env.definition in the config",
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, Environment)):
+        raise ConfigError(
+            "not an environment",
+            where=definition,
+            expected="a subclass of smac_core.envs.definition:Environment",
+            fix="correct env.definition in the config",
+        )
+    try:
+        return cls(**dict(params or {}))
+    except TypeError as error:
+        raise ConfigError(
+            "environment refuses its parameters",
+            where=definition,
+            found=str(error),
+            fix="correct env.params in the config",
+        ) from error

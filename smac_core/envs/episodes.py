@@ -1,0 +1,230 @@
+"""The batch driver: whole episodes of many simulators at once.
+
+All randomness of an episode is drawn before it starts from the episode's own generator, so its
+rows are the same whatever the number of threads and however the episodes are split into batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from smac_core.envs.definition import Environment, Physics
+from smac_core.errors import SimulationError
+
+BATCH = 64  # simulators that step together; enough to hide Python, small enough for the cache
+
+Controller = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""Maps obs ``[N, obs_dim]``, latent ``[N, latent_dim]``, noise ``[N, action_dim]`` to actions."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: one row an episode.
+
+    Args:
+        task: ``[N, task_dim]`` parameters of each episode's task.
+        latent: ``[N, H, latent_dim]`` float32, z at every step.
+        noise: ``[N, H, action_dim]`` float32 standard normal, for the actions.
+        initial: ``[N, initial_dim]`` start states.
+    """
+
+    task: np.ndarray
+    latent: np.ndarray
+    noise: np.ndarray
+    initial: np.ndarray
+
+    def part(self, rows: slice) -> Plan:
+        """Return some of the episodes."""
+        return Plan(self.task[rows], self.latent[rows], self.noise[rows], self.initial[rows])
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What happened: row i of episode n is valid for i < length[n].
+
+    Args:
+        obs: ``[N, H, obs_dim]`` float32.
+        action: ``[N, H, action_dim]`` float32.
+        reward: ``[N, H]`` float32; nan everywhere where rewards were not asked for.
+        length: ``[N]`` int64 steps.
+        terminated: ``[N]`` bool, whether the last step ended in a terminal state.
+        final_obs: ``[N, obs_dim]`` float32, after the last step.
+        path: ``[N, H, 2]`` float32 positions after each step (m).
+        ok: ``[N]`` bool; False: the simulator diverged, and the episode was cut before that step.
+    """
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    length: np.ndarray
+    terminated: np.ndarray
+    final_obs: np.ndarray
+    path: np.ndarray
+    ok: np.ndarray
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Undiscounted return of each episode, float64."""
+        valid = np.arange(self.reward.shape[1]) < self.length[:, None]
+        total: np.ndarray = np.where(valid, self.reward, 0.0).sum(axis=1, dtype=np.float64)
+        return total
+
+    def select(self, rows: np.ndarray) -> Episodes:
+        """Return some of the episodes, in the given order."""
+        names = Episodes.__dataclass_fields__
+        return Episodes(**{name: getattr(self, name)[rows] for name in names})
+
+
+def concatenate(parts: Sequence[Episodes]) -> Episodes:
+    """Join episodes along the first axis.
+
+    Args:
+        parts: Runs of the same environment.
+
+    Returns:
+        All episodes, in order.
+    """
+    names = Episodes.__dataclass_fields__
+    return Episodes(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
+
+
+def _empty(env: Environment, num: int) -> Episodes:
+    horizon = env.horizon
+    return Episodes(
+        obs=np.zeros((num, horizon, env.obs_dim), dtype=np.float32),
+        action=np.zeros((num, horizon, env.action_dim), dtype=np.float32),
+        reward=np.full((num, horizon), np.nan, dtype=np.float32),
+        length=np.zeros(num, dtype=np.int64),
+        terminated=np.zeros(num, dtype=bool),
+        final_obs=np.zeros((num, env.obs_dim), dtype=np.float32),
+        path=np.full((num, horizon, 2), np.nan, dtype=np.float32),
+        ok=np.ones(num, dtype=bool),
+    )
+
+
+def run_batch(
+    env: Environment, physics: Physics, controller: Controller, plan: Plan, *, rewards: bool
+) -> Episodes:
+    """Run one episode in every simulator of a batch, in lockstep.
+
+    Args:
+        env: The definition.
+        physics: Exactly as many simulators as the plan has episodes.
+        controller: The policy.
+        plan: Tasks, latents, noise and starts.
+        rewards: Whether the true reward is computed at all.
+
+    Returns:
+        The episodes.
+
+    Raises:
+        SimulationError: A start state or an action is not finite.
+    """
+    out = _empty(env, len(plan.task))
+    physics.reset(plan.initial, plan.task)
+    if not physics.ok.all():
+        raise SimulationError(
+            "observation is not finite at the start of an episode",
+            where=f"{env.env_id}, simulator {int(np.argmin(physics.ok))}",
+            expected="finite numbers",
+            fix="check the environment's initial_state and task parameters",
+        )
+    active = np.ones(len(plan.task), dtype=bool)
+    obs = env.observe(physics.state)
+    out.final_obs[:] = obs
+    for step in range(env.horizon):
+        action = controller(obs, plan.latent[:, step], plan.noise[:, step])
+        if not np.isfinite(action[active]).all():
+            raise SimulationError(
+                "policy gave an action that is not finite",
+                where=f"{env.env_id}, step {step}",
+                fix="check the checkpoint with `python -m pipeline.verify`",
+            )
+        physics.step(action, active)
+        diverged = active & ~physics.ok
+        out.ok[diverged] = False
+        active = active & physics.ok
+        out.obs[active, step] = obs[active]
+        out.action[active, step] = action[active]
+        if rewards:
+            reward = env.reward(physics.previous, action, physics.state, plan.task)
+            out.reward[active, step] = reward[active]
+        out.path[active, step] = env.position(physics.state)[active]
+        obs = env.observe(physics.state)
+        out.final_obs[active] = obs[active]
+        out.length[active] += 1
+        ended = active & env.terminated(physics.state)
+        out.terminated[ended] = True
+        active = active & ~ended
+        if not active.any():
+            break
+    return out
+
+
+class BatchDriver:
+    """Simulators that are built once and run plan after plan.
+
+    Args:
+        env: The definition.
+        threads: How many batches run side by side; results do not depend on it.
+        batch: Simulators a batch; results do not depend on it.
+    """
+
+    def __init__(self, env: Environment, threads: int = 1, batch: int = BATCH) -> None:
+        self.env = env
+        self.threads = threads
+        self.batch = batch
+        self._pools: list[dict[int, Physics]] = [{} for _ in range(threads)]
+
+    def run(self, controller: Controller, plan: Plan, *, rewards: bool) -> Episodes:
+        """Run every episode of the plan.
+
+        Args:
+            controller: The policy; must be safe to call from several threads.
+            plan: Tasks, latents, noise and starts.
+            rewards: Whether the true reward is computed at all.
+
+        Returns:
+            The episodes, in the plan's order.
+
+        Raises:
+            SimulationError: A start state or an action is not finite, or every episode diverged
+                at its first step.
+        """
+        total = len(plan.task)
+        slices = [slice(i, min(i + self.batch, total)) for i in range(0, total, self.batch)]
+
+        def work(lane: int) -> list[tuple[int, Episodes]]:
+            done = []
+            for number in range(lane, len(slices), self.threads):
+                part = plan.part(slices[number])
+                physics = self._physics(lane, len(part.task))
+                done.append(
+                    (number, run_batch(self.env, physics, controller, part, rewards=rewards))
+                )
+            return done
+
+        if self.threads == 1 or len(slices) == 1:
+            results = [item for lane in range(self.threads) for item in work(lane)]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                results = [item for lane in pool.map(work, range(self.threads)) for item in lane]
+        episodes = concatenate([part for _, part in sorted(results, key=lambda item: item[0])])
+        if (episodes.length == 0).any():
+            raise SimulationError(
+                "simulator diverged at the first step",
+                where=f"{self.env.env_id}, episode {int(np.argmin(episodes.length))}",
+                expected="a finite state",
+                fix="check the environment's physics and task parameters",
+            )
+        return episodes
+
+    def _physics(self, lane: int, num: int) -> Physics:
+        pool = self._pools[lane]
+        if num not in pool:
+            pool[num] = self.env.make_physics(num)
+        return pool[num]

@@ -1,0 +1,141 @@
+"""A batch of MuJoCo simulators stepped from compiled code, without Python per simulator."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from kernels.mujoco_step import copy_fields, silence_warnings, step_batch
+from smac_core.errors import SimulationError
+
+
+def gymnasium_asset(name: str) -> str:
+    """Find an MJCF file of the installed Gymnasium package.
+
+    Args:
+        name: File name, such as ``half_cheetah.xml``.
+
+    Returns:
+        Its path.
+
+    Raises:
+        SimulationError: Gymnasium is not installed, or has no such file.
+    """
+    spec = importlib.util.find_spec("gymnasium")
+    root = Path(spec.origin).parent if spec is not None and spec.origin else Path("gymnasium")
+    path = root / "envs" / "mujoco" / "assets" / name
+    if not path.is_file():
+        raise SimulationError(
+            "missing MJCF file",
+            where=path,
+            expected="a model of the Gymnasium package",
+            fix="reinstall gymnasium at the version in constraints.txt",
+        )
+    return str(path)
+
+
+def load_mjcf(name: str) -> mujoco.MjModel:
+    """Load a model of the Gymnasium package, without MuJoCo's notes on standard error.
+
+    Args:
+        name: File name, such as ``half_cheetah.xml``.
+
+    Returns:
+        The model; a simulator of it that diverges stays visibly diverged.
+
+    Raises:
+        SimulationError: There is no such file.
+    """
+    silence_warnings()
+    model = mujoco.MjModel.from_xml_path(gymnasium_asset(name))
+    # MuJoCo would otherwise reset a diverged simulator in silence.
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    return model
+
+
+class MujocoPhysics:
+    """N simulators of one model; the state row of each is a concatenation of MjData fields.
+
+    Args:
+        model: The model, shared by all simulators.
+        num: How many simulators.
+        frame_skip: Physics steps a control step.
+        fields: From MjData, the float64 arrays that make up a state row, in order; qpos and qvel
+            come first.
+        post_constraint: Whether to compute contact forces (``cfrc_ext``) after stepping.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        num: int,
+        frame_skip: int,
+        fields: Callable[[mujoco.MjData], Sequence[np.ndarray]],
+        *,
+        post_constraint: bool = False,
+    ) -> None:
+        self.model = model
+        self.data = [mujoco.MjData(model) for _ in range(num)]
+        self.frame_skip = frame_skip
+        self.post_constraint = post_constraint
+        views = [list(fields(d)) for d in self.data]
+        self._keep_alive = views
+        self._model_address = np.full(num, model._address, dtype=np.int64)
+        self._data_address = np.array([d._address for d in self.data], dtype=np.int64)
+        self._ctrl_address = np.array([d.ctrl.ctypes.data for d in self.data], dtype=np.int64)
+        self._field_address = np.array([[v.ctypes.data for v in row] for row in views], np.int64)
+        self._field_size = np.array([v.size for v in views[0]], dtype=np.int64)
+        width = int(self._field_size.sum())
+        self.state = np.zeros((num, width))
+        self.previous = np.zeros((num, width))
+        self.ok = np.ones(num, dtype=bool)
+        self._ctrl = np.zeros((num, model.nu))
+        self._low, self._high = model.actuator_ctrlrange.T.copy()
+
+    def reset(self, initial: np.ndarray, tasks: np.ndarray) -> None:
+        """Put every simulator into its start state and run the forward kinematics.
+
+        Args:
+            initial: ``[N, nq + nv]`` positions and velocities.
+            tasks: ``[N, task_dim]``; the model does not depend on them.
+        """
+        nq = self.model.nq
+        for data, start in zip(self.data, initial, strict=True):
+            mujoco.mj_resetData(self.model, data)
+            data.qpos[:] = start[:nq]
+            data.qvel[:] = start[nq:]
+            mujoco.mj_forward(self.model, data)
+        active = np.ones(len(self.data), dtype=bool)
+        copy_fields(active, self._field_address, self._field_size, self.state, self.ok)
+        self.previous[:] = self.state
+
+    def step(self, action: np.ndarray, active: np.ndarray) -> None:
+        """Advance the active simulators by one control step.
+
+        Args:
+            action: ``[N, action_dim]`` in [-1, 1], mapped linearly to the control range.
+            active: ``[N]`` bool.
+        """
+        self.state, self.previous = self.previous, self.state
+        self.state[:] = self.previous
+        half = 0.5 * (self._high - self._low)
+        np.clip(action, -1.0, 1.0, out=self._ctrl)
+        self._ctrl *= half
+        self._ctrl += self._low + half
+        step_batch(
+            self._model_address,
+            self._data_address,
+            active,
+            self._ctrl,
+            self.frame_skip,
+            self.post_constraint,
+            self._ctrl_address,
+            self._field_address,
+            self._field_size,
+            self.state,
+            self.ok,
+        )
