@@ -115,7 +115,7 @@ def preset_schema() -> dict[str, Any]:
 
 def stage_config(
     run: RunConfig, stage: str, env: str | None = None, method: str | None = None
-) -> StageConfig:
+) -> Any:
     """Resolves one section: defaults, environment, method, settings of the preset.
 
     Args:
@@ -125,7 +125,7 @@ def stage_config(
         method: The method; none for stages that belong to an environment.
 
     Returns:
-        The dataclass of that stage.
+        The dataclass of that stage, typed Any: its class follows from the name.
 
     Raises:
         ConfigError: A fault in one of the files, which is named.
@@ -135,8 +135,7 @@ def stage_config(
         raise ConfigError("unknown stage", found=stage, fix=nearest(stage, STAGES))
     if stage in ENV_STAGES:
         method = None  # one dataset serves every method
-    resolved_section: StageConfig = _resolve(run, stage, cls, env, method)
-    return resolved_section
+    return _resolve(run, stage, cls, env, method)
 
 
 def env_config(run: RunConfig, env: str) -> EnvConfig:
@@ -272,7 +271,7 @@ def section_json(run: RunConfig, stage: str, env: str, method: str | None = None
 
 def resolved(
     stage: str, text_or_path: str, env: str, method: str | None = None
-) -> tuple[EnvConfig, StageConfig]:
+) -> tuple[EnvConfig, Any]:
     """Gives a stage its configuration, from either form of `--config`.
 
     Args:
@@ -282,7 +281,7 @@ def resolved(
         method: What `--method` says.
 
     Returns:
-        The environment and the stage's dataclass.
+        The environment and the stage's dataclass, typed Any: its class follows from the name.
 
     Raises:
         ConfigError: A fault in the configuration, or one made for another stage or environment.

@@ -176,19 +176,18 @@ def disagreement(section: object) -> str | None:
     Returns:
         The fault as a clause, or None.
     """
+    fault = None
     match section:
-        case TasksConfig(num_train=num_train, num_validation=validation):
-            if validation > num_train:
-                return f"{validation} validation tasks of {num_train} training tasks"
+        case TasksConfig(num_train=train, num_validation=validation) if validation > train:
+            fault = f"{validation} validation tasks of {train} training tasks"
         case VisitConfig(prior_steps=0, posterior_steps=0):
-            return "a visit of no steps"
-        case AdaptationConfig(episodes=episodes, exploration_episodes=exploration):
-            if exploration >= episodes:
-                return f"{exploration} exploration episodes of {episodes}: none is left to measure"
-        case SliceConfig(take="first" | "last", rows=0):
-            return f"take {section.take} of 0 rows"
-        case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):
-            return f"sources {', '.join(sources)}; known are {', '.join(SOURCES)}"
+            fault = "a visit of no steps"
         case CollectConfig(initial_steps=0, iterations=0):
-            return "neither initial steps nor iterations: no data"
-    return None
+            fault = "neither initial steps nor iterations: no data"
+        case AdaptationConfig(episodes=n, exploration_episodes=exploration) if exploration >= n:
+            fault = f"{exploration} exploration episodes of {n}: none is left to measure"
+        case SliceConfig(take="first" | "last", rows=0):
+            fault = f"take {section.take} of 0 rows"
+        case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):
+            fault = f"sources {', '.join(sources)}; known are {', '.join(SOURCES)}"
+    return fault

@@ -1,0 +1,52 @@
+"""What every rule needs: the checked configuration, the environment of the jobs, path names."""
+
+import os
+import sys
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.19")
+sys.path[:] = [str(workflow.basedir), *sys.path, os.getcwd()]
+
+from pipeline.config import NAME, load_run
+from pipeline.dag import Plan, job_environment
+from pipeline.strict import read_yaml
+from smac_core.errors import ConfigError
+
+# Snakemake lays --configfile over this one key by key: a preset must not inherit the default's.
+if not workflow.overwrite_configfiles:
+
+    configfile: workflow.source_path("../config/config.yaml")
+
+
+try:
+    for preset in workflow.configfiles:
+        read_yaml(preset)  # Snakemake's own reader lets a key stand twice
+    run = load_run(config, ", ".join(map(str, workflow.configfiles)))
+    plan = Plan(run)
+    plan.check()
+except ConfigError as fault:
+    raise WorkflowError(str(fault)) from None
+
+os.environ.update(job_environment(workflow.basedir, os.environ))
+
+
+wildcard_constraints:
+    env=NAME.pattern,
+    method=NAME.pattern,
+    seed=r"0|[1-9][0-9]*",
+    round=r"0|[1-9][0-9]*",
+
+
+pathvars:
+    results=run.results,
+    logs=f"{run.results}/logs",
+    benchmarks=f"{run.results}/benchmarks",
+    run="{env}/{method}/seed{seed}",
+
+
+localrules:
+    all,
+    tasks,
+    verify,

@@ -1,0 +1,36 @@
+"""What looks at the finished outputs: the report, and the check of every file."""
+
+
+rule report:
+    input:
+        plan.report_inputs(),
+    output:
+        report="<results>/report.html",
+        summary="<results>/summary.csv",
+        figures=directory("<results>/figures"),
+        manifest="<results>/manifest.json",
+    log:
+        "<logs>/report.log",
+    benchmark:
+        "<benchmarks>/report.tsv"
+    conda:
+        "../config/conda.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        **plan.params("report"),
+    shell:
+        "python -m {params.module} --config {params.cfg:q} {params.job}"
+        " --out {output.report:q} > {log:q} 2>&1"
+
+
+rule verify:
+    log:
+        "<logs>/verify.log",
+    conda:
+        "../config/conda.yaml"
+    params:
+        results=run.results,
+    shell:
+        "python -m pipeline.verify {params.results:q} 2>&1 | tee {log:q}"
