@@ -1,0 +1,52 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+CORES ?= all
+STAMP := .venv/.installed
+
+# One thread a process: two processes side by side beat one with two threads on these small networks.
+export OMP_NUM_THREADS = 1
+export MKL_NUM_THREADS = 1
+export NUMBA_NUM_THREADS = 1
+
+.PHONY: setup run test test-slow check format bench paper clean
+
+setup: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv || python3 -m venv .venv
+	$(BIN)/python -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed'"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+run: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not sawyer"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m "slow and not sawyer"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check Snakefile pipeline/*.smk
+	$(BIN)/codespell
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile pipeline/*.smk
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+paper: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile config/paper.yaml
+
+clean:
+	rm -rf .venv results .snakemake
