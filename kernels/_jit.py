@@ -8,9 +8,11 @@ Functions that only kernels call are compiled by ``helper`` into their callers.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,20 +73,28 @@ def _is_writable(folder: Path) -> bool:
         return False
 
 
+def _private_folder() -> Path:
+    """Make a temporary folder that no other user can write: compiled code is executed."""
+    folder = Path(tempfile.gettempdir()) / f"smac-kernels-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) == 0o700:
+            return folder
+    return Path(tempfile.mkdtemp(prefix="smac-kernels-"))
+
+
 def cache_folder() -> Path:
     """Choose the folder of compiled code.
 
     Returns:
         ``$SMAC_CACHE_DIR``, ``$XDG_CACHE_HOME`` or ``~/.cache``, then ``smac-kernels/<digest>``; a
-        private temporary folder of this user where none of that can be written.
+        private temporary folder where none of that can be written.
     """
     chosen = os.environ.get("SMAC_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     root = Path(chosen).absolute() if chosen else Path(os.path.expanduser("~")) / ".cache"
     folder = root / "smac-kernels" / source_digest()
-    if _is_writable(folder):
-        return folder
-    # Compiled code is executed: it may not be shared with other users of a common /tmp.
-    return Path(tempfile.mkdtemp(prefix="smac-kernels-"))
+    return folder if _is_writable(folder) else _private_folder() / source_digest()
 
 
 config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ class _Float32x16(types.Type):
         super().__init__(name="float32x16")
 
 
-_float32x16 = _Float32x16()  # type: ignore[no-untyped-call]
+_float32x16 = _Float32x16()
 
 
 @register_model(_Float32x16)
@@ -40,7 +40,7 @@ class _Float32x16Model(models.PrimitiveModel):
     """A vector is one LLVM value."""
 
     def __init__(self, manager: Any, fe_type: types.Type) -> None:
-        super().__init__(manager, fe_type, _VECTOR)
+        super().__init__(manager, fe_type, _VECTOR)  # type: ignore[no-untyped-call]
 
 
 def _splat(builder: Any, value: Any, vector_type: Any) -> Any:

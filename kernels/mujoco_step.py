@@ -160,6 +160,8 @@ def step_batch(
         raise ValueError("model_address, data_address, ctrl_address: expected one each a simulator")
     if ctrl.shape[0] != num:
         raise ValueError("ctrl: expected one row for each simulator")
+    if frame_skip < 0:
+        raise ValueError("frame_skip: negative")
     for i in range(num):
         if not active[i]:
             continue

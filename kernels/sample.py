@@ -23,19 +23,37 @@ TASK_DRAWS, REPLAY_ROWS, CONTEXT_ROWS = 0, 1, 2
 
 
 @helper
-def _draw_row(
-    key: np.uint64, update: int, purpose: int, number: int, rows: Ints, first: int, count: int
-) -> int:
-    """Draw one of ``count`` rows from ``first`` on; each call computes its whole block."""
-    words = block(key, update, purpose, number // 4)
-    return int(rows[first + index_below(words[number % 4], count)])
+def _draw(key: int, counter: int, purpose: int, number: int, pool: Ints, out: Ints) -> None:
+    """Fill ``out`` from a pool with the numbers ``number``, ``number + 1``, … of a stream."""
+    words = block(np.uint64(key), counter, purpose, number // 4)
+    for i in range(out.size):
+        place = number + i
+        if place % 4 == 0:
+            words = block(np.uint64(key), counter, purpose, place // 4)
+        out[i] = pool[index_below(words[place % 4], pool.size)]
 
 
 @helper
-def _copy(source: Floats, row: int, out: Floats, m: int, place: int) -> None:
-    """Copy one row; a plain loop, for a slice assignment costs more than these few values."""
-    for j in range(source.shape[1]):
-        out[m, place, j] = source[row, j]
+def _check_rows(rows: Ints, limit: int) -> None:
+    """Raise ValueError unless all drawn rows exist."""
+    for row in rows:
+        if row < 0 or row >= limit:
+            raise ValueError("replay_rows, context_rows or rows: no such row")
+
+
+@helper
+def _gather(source: Floats, rows: Ints, out: Floats) -> None:
+    """Copy rows; a plain loop, for a slice assignment costs more than these few values."""
+    for i in range(rows.size):
+        for j in range(source.shape[1]):
+            out[i, j] = source[rows[i], j]
+
+
+@helper
+def _gather_values(source: Floats, rows: Ints, out: Floats) -> None:
+    """Copy single values."""
+    for i in range(rows.size):
+        out[i] = source[rows[i]]
 
 
 @helper
@@ -161,31 +179,24 @@ def sample_meta_batch(
         obs, action, next_obs, features, out_task, out_obs, out_action, out_reward, out_next_obs,
         out_terminated, out_context,
     )  # fmt: skip
-    wide = np.uint64(key)
     num_rows, num_context = out_reward.shape[1], out_context.shape[1]
+    rows, context = np.empty(num_rows, np.int64), np.empty(num_context, np.int64)
+    _draw(key, update, TASK_DRAWS, 0, task_pool, out_task)
     for m in range(out_task.size):
-        slot = _draw_row(wide, update, TASK_DRAWS, m, task_pool, 0, task_pool.size)
-        out_task[m] = slot
-        first = replay_starts[slot]
-        count = replay_starts[slot + 1] - first
-        for b in range(num_rows):
-            row = _draw_row(wide, update, REPLAY_ROWS, m * num_rows + b, replay_rows, first, count)
-            if row < 0 or row >= obs.shape[0]:
-                raise ValueError("replay_rows: no such transition")
-            _copy(obs, row, out_obs, m, b)
-            _copy(action, row, out_action, m, b)
-            out_reward[m, b] = reward[row]
-            _copy(next_obs, row, out_next_obs, m, b)
-            out_terminated[m, b] = terminated[row]
-        first = context_starts[slot]
-        count = context_starts[slot + 1] - first
-        for k in range(num_context):
-            row = _draw_row(
-                wide, update, CONTEXT_ROWS, m * num_context + k, context_rows, first, count
-            )
-            if row < 0 or row >= features.shape[0]:
-                raise ValueError("context_rows: no such transition")
-            _copy(features, row, out_context, m, k)
+        slot = out_task[m]
+        # All rows first, then array by array: many cache misses are then under way at once.
+        pool = replay_rows[replay_starts[slot] : replay_starts[slot + 1]]
+        _draw(key, update, REPLAY_ROWS, m * num_rows, pool, rows)
+        _check_rows(rows, obs.shape[0])
+        _gather(obs, rows, out_obs[m])
+        _gather(action, rows, out_action[m])
+        _gather_values(reward, rows, out_reward[m])
+        _gather(next_obs, rows, out_next_obs[m])
+        _gather_values(terminated, rows, out_terminated[m])
+        pool = context_rows[context_starts[slot] : context_starts[slot + 1]]
+        _draw(key, update, CONTEXT_ROWS, m * num_context, pool, context)
+        _check_rows(context, features.shape[0])
+        _gather(features, context, out_context[m])
 
 
 @jit(types.void(types.uint64, types.int64, I8_1, F4_2, OUT_F4_2))
@@ -208,8 +219,7 @@ def sample_context(
         raise ValueError("rows: the task has none")
     if out_context.shape[1] != features.shape[1]:
         raise ValueError("out_context: expected [K, features]")
-    for k in range(out_context.shape[0]):
-        row = _draw_row(np.uint64(key), counter, CONTEXT_ROWS, k, rows, 0, rows.size)
-        if row < 0 or row >= features.shape[0]:
-            raise ValueError("rows: no such transition")
-        out_context[k] = features[row]
+    drawn = np.empty(out_context.shape[0], np.int64)
+    _draw(key, counter, CONTEXT_ROWS, 0, rows, drawn)
+    _check_rows(drawn, features.shape[0])
+    _gather(features, drawn, out_context)
