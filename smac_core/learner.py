@@ -276,7 +276,7 @@ class Learner:
         cfg = self.config
         obs, action, z = rows
         pathwise = cfg.policy_gradient_weight > 0 or cfg.actor == "policy-gradient"
-        with torch.set_grad_enabled(pathwise):
+        with torch.set_grad_enabled(pathwise or cfg.entropy_weight > 0):
             own_action, own_log_prob = sample_action(dist, batch.action_noise)
             own_values = critic_values(self.frozen_critic, obs, own_action, z)
         loss = torch.zeros((), device=self.device)
