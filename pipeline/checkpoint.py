@@ -90,8 +90,7 @@ def write_checkpoint(
 def _parse(path: Path, data: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
     fix = files.rerun(path)
     try:
-        # A copy each: what safetensors returns are views of one read-only buffer.
-        tensors = {name: np.array(tensor) for name, tensor in load(data).items()}
+        tensors = load(data)
         (length,) = struct.unpack_from("<Q", data)
         header = json.loads(data[8 : 8 + length])
         metadata = json.loads(header["__metadata__"]["smac"])

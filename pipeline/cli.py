@@ -98,7 +98,7 @@ def stage_parser(stage: str, description: str, options: Iterable[str]) -> Parser
     Returns:
         The parser; a stage may add its own arguments.
     """
-    parser = Parser(f"python -m pipeline.{stage}", description=description, allow_abbrev=False)
+    parser = Parser(f"python -m pipeline.{stage}", description=description)
     for name in (*_ALWAYS[:1], *options, *_ALWAYS[1:]):
         kind, many, text = _OPTIONS[name]
         # Options that take several may be absent: round 1 has no rollouts before it.

@@ -107,7 +107,7 @@ def build_parser() -> cli.Parser:
     Returns:
         The parser.
     """
-    parser = cli.Parser("python -m pipeline.verify", description=__doc__, allow_abbrev=False)
+    parser = cli.Parser("python -m pipeline.verify", description=__doc__)
     parser.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder")
     return parser
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import files
+from pipeline import files, store
 
 Arrays = dict[str, np.ndarray]
 
@@ -58,6 +58,23 @@ def transitions() -> Callable[..., Arrays]:
 @pytest.fixture
 def attributes() -> Callable[..., dict[str, Any]]:
     return make_attributes
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A sound transitions store."""
+    store.write_store(tmp_path / "a.zarr", "transitions", make_transitions(), make_attributes())
+    return tmp_path / "a.zarr"
+
+
+def read_tree(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def tree() -> Callable[[Path], dict[str, bytes]]:
+    return read_tree
 
 
 @pytest.fixture

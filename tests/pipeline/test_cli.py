@@ -84,7 +84,7 @@ def test_a_config_is_taken_as_it_stands(capsys: pytest.CaptureFixture[str]) -> N
         (words(seed=None), "the following arguments are required: --seed"),
         (words(seed="-1"), "argument --seed: expected a non-negative integer, found '-1'"),
         (words(seed="1.5"), "expected a non-negative integer, found '1.5'"),
-        (words(seed="²"), "expected a non-negative integer, found '²'"),
+        (words(seed="٣"), "expected a non-negative integer, found '٣'"),
         (words(seed=" 1"), "expected a non-negative integer, found ' 1'"),
         (words(round="x"), "argument --round: expected a non-negative integer, found 'x'"),
         ([*words(), "stray\nword"], "unrecognized arguments: stray word"),

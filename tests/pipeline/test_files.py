@@ -293,6 +293,14 @@ def test_every_byte_of_a_sealed_file_counts(tmp_path: Path) -> None:
             assert document != files.seal(document), (position, bit)
 
 
+def test_white_space_counts_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": 1})
+    path.write_bytes(path.read_bytes().replace(b"{\n", b"{\t"))
+    with pytest.raises(StoreError, match="changed after it was written"):
+        files.read_exact_json(path, StoreError)
+
+
 def test_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
