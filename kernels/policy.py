@@ -64,7 +64,8 @@ def act(
         result = forward_panel(params, sizes, panel_a, panel_b, rows, width)
         for i in range(rows):
             for j in range(dim):
-                mean, log_std = float(result[i * width + j]), result[i * width + dim + j]
+                mean = np.float64(result[i * width + j])
+                log_std = np.float64(result[i * width + dim + j])
                 # np.minimum and np.maximum let a NaN through, min and max do not.
                 std = math.exp(np.minimum(np.maximum(log_std, _MIN_LOG_STD), _MAX_LOG_STD))
                 out_action[start + i, j] = math.tanh(mean + std * noise[start + i, j])
@@ -94,4 +95,4 @@ def act_mean(params: Floats, sizes: Ints, obs: Floats, latent: Floats, out_actio
         result = forward_panel(params, sizes, panel_a, panel_b, rows, width)
         for i in range(rows):
             for j in range(dim):
-                out_action[start + i, j] = math.tanh(float(result[i * width + j]))
+                out_action[start + i, j] = math.tanh(np.float64(result[i * width + j]))

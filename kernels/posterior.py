@@ -65,7 +65,7 @@ def product_of_gaussians(
             precision = weighted = 0.0
             for i in range(starts[g], starts[g + 1]):
                 # np.maximum lets a NaN through, max does not.
-                variance = np.maximum(_softplus(encoded[i, dim + j]), _MIN_VARIANCE)
+                variance = np.maximum(_softplus(np.float64(encoded[i, dim + j])), _MIN_VARIANCE)
                 precision += 1.0 / variance
                 weighted += encoded[i, j] / variance
             out_variance[g, j] = 1.0 / precision
@@ -91,6 +91,6 @@ def kl_to_prior(mean: Floats, variance: Floats, out: Floats) -> None:
     for g in range(mean.shape[0]):
         total = 0.0
         for j in range(mean.shape[1]):
-            m, v = float(mean[g, j]), float(variance[g, j])
+            m, v = np.float64(mean[g, j]), np.float64(variance[g, j])
             total += 0.5 * (v + m * m - 1.0 - math.log(v))
         out[g] = total
