@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -9,21 +10,18 @@ from snakemake.utils import min_version
 min_version("9.19")
 sys.path[:] = [str(workflow.basedir), *sys.path, os.getcwd()]
 
-from pipeline.config import NAME, load_run
-from pipeline.dag import Plan, job_environment
-from pipeline.strict import read_yaml
+from pipeline.config import NAME
+from pipeline.dag import Plan, job_environment, load_preset
 from smac_core.errors import ConfigError
 
 # Snakemake lays --configfile over this one key by key: a preset must not inherit the default's.
 if not workflow.overwrite_configfiles:
 
-    configfile: workflow.source_path("../config/config.yaml")
+    configfile: Path(workflow.basedir, "config/config.yaml")
 
 
 try:
-    for preset in workflow.configfiles:
-        read_yaml(preset)  # Snakemake's own reader lets a key stand twice
-    run = load_run(config, ", ".join(map(str, workflow.configfiles)))
+    run = load_preset(workflow.configfiles, config, workflow.config_settings.config)
     plan = Plan(run)
     plan.check()
 except ConfigError as fault:

@@ -9,15 +9,16 @@ import itertools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from pipeline import config as cf
 from pipeline.imports import code_digest, import_closure
+from pipeline.strict import deep_merge, read_yaml, retype
 from smac_core.errors import ConfigError
 
-__all__ = ["Plan", "code_digest", "import_closure"]
+__all__ = ["Plan", "code_digest", "import_closure", "job_environment", "load_preset"]
 
 T = TypeVar("T")
 
@@ -88,7 +89,8 @@ class Plan:
         """
 
         def count(wildcards: Any) -> int | None:
-            section = cf.stage_config(self.run, stage, wildcards.env, _method(stage, wildcards))
+            method = _method(stage, wildcards)
+            section = self._once(cf.stage_config, self.run, stage, wildcards.env, method)
             learns = getattr(section, "policy", "pearl") == "pearl"
             return 1 if self.run.gpu and learns and section.learner.device != "cpu" else None
 
@@ -108,7 +110,7 @@ class Plan:
             number = 0 if when == "offline" else int(wildcards.round) - (when == "before")
             method = wildcards.method
             if number == 0:
-                method = cf.offline_method(self.run, method)
+                method = self._once(cf.offline_method, self.run, method)
             folder = self._folder(wildcards.env, method, wildcards.seed)
             phase = "meta_train" if number == 0 else f"round{number}/finetune"
             return f"{folder}/{phase}/checkpoint.safetensors"
@@ -221,6 +223,28 @@ class Plan:
                 where=f"{env}, {method}",
                 fix="set rollout.record_rewards: true, or relabel.rewards: decoder",
             )
+
+
+def load_preset(
+    files: Sequence[Path], merged: Mapping[str, Any], command_line: Mapping[str, Any]
+) -> cf.RunConfig:
+    """Checks what Snakemake made of its config files and of `--config`.
+
+    Args:
+        files: The config files, read again here: Snakemake lets a key stand twice.
+        merged: The whole as Snakemake has it.
+        command_line: What `--config` gave, where Snakemake leaves the numbers in lists as text.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: The first fault found.
+    """
+    for file in files:
+        read_yaml(file)
+    names = [os.path.relpath(file) for file in files] + ["--config"] * bool(command_line)
+    return cf.load_run(deep_merge(merged, retype(command_line)), " + ".join(names))
 
 
 def job_environment(root: object, environment: Mapping[str, str]) -> dict[str, str]:

@@ -115,6 +115,28 @@ def deep_merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str,
     return merged
 
 
+def retype(value: Any) -> Any:
+    """Reads the numbers and truth values that are still text, as YAML would.
+
+    Args:
+        value: Text, or mappings and lists of text.
+
+    Returns:
+        The same with numbers and truth values.
+    """
+    if isinstance(value, Mapping):
+        return {key: retype(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [retype(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+    return read if isinstance(read, int | float | None) else value
+
+
 def nearest(found: str, valid: Iterable[str]) -> str:
     """Suggests what may have been meant.
 
