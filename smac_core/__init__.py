@@ -1,1 +1,1 @@
-"""The method: environments, networks, losses and the learner; it opens no file and prints nothing."""
+"""The method: environments, networks, losses, learner; it opens no file and prints nothing."""

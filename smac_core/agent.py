@@ -1,4 +1,4 @@
-"""The acting side of a checkpoint: policy, encoder and decoder in NumPy and numba, without torch."""
+"""The acting side of a checkpoint: policy, encoder, decoder in NumPy and numba, without torch."""
 
 from __future__ import annotations
 
@@ -140,7 +140,9 @@ class Agent:
         if self.softplus_is_std:
             raw = encoded[:, self.latent_dim :].astype(np.float64)
             variance = np.logaddexp(0.0, raw) ** 2
-            encoded[:, self.latent_dim :] = np.log(np.expm1(np.clip(variance, 1e-7, 80.0)))
+            variance = np.maximum(variance, 1e-7)
+            # The inverse of softplus, in the form that does not overflow.
+            encoded[:, self.latent_dim :] = variance + np.log(-np.expm1(-variance))
         mean = np.empty((len(contexts), self.latent_dim), dtype=np.float32)
         spread = np.empty_like(mean)
         product_of_gaussians(encoded, starts, mean, spread)

@@ -1,4 +1,4 @@
-"""The posterior q(z|h): a product of one Gaussian factor a transition; and its divergence from the prior."""
+"""The posterior q(z|h), a product of one Gaussian a transition, and its distance from the prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks as plain tensors: every network is a ReLU MLP whose parameters are views of one flat vector.
+"""Networks as plain tensors: every one is a ReLU MLP whose parameters are views of a flat vector.
 
 The flat layout is that of ``kernels.mlp``: for each layer the weight ``[in, out]`` row by row, then
 the bias ``[out]``; an ensemble has a leading axis on both. One optimiser step is therefore one

@@ -44,7 +44,7 @@ class HostSampler:
         device: torch.device,
     ) -> None:
         tasks, rows, size = config.num_tasks, config.rows_per_task, config.context_size
-        self.key = np.uint64(np.random.SeedSequence([seed, 0x5A]).generate_state(1, np.uint64)[0])
+        self.key = int(np.random.SeedSequence([seed, 0x5A]).generate_state(1, np.uint64)[0])
         self.device = device
         self.task = np.zeros(tasks, dtype=np.int64)
         flat = tasks * rows

@@ -67,7 +67,7 @@ def run_visits(
     num = len(tasks)
     state = _Waves(driver, agent, config, tasks, keys, rewards)
     state.until(config.prior_steps, lambda visit, count: None)
-    if on_prior_block is not None:
+    if on_prior_block is not None and config.prior_steps > 0:
         on_prior_block(state.collected(num))
 
     def posterior_of(visit: int, count: int) -> np.ndarray | None:
@@ -80,7 +80,15 @@ def run_visits(
 class _Waves:
     """Runs one episode of every unfinished visit at a time."""
 
-    def __init__(self, driver, agent, config, tasks, keys, rewards):  # type: ignore[no-untyped-def]
+    def __init__(
+        self,
+        driver: BatchDriver,
+        agent: Agent,
+        config: VisitConfig,
+        tasks: np.ndarray,
+        keys: Sequence[Key],
+        rewards: bool,
+    ) -> None:
         self.driver, self.agent, self.config = driver, agent, config
         self.tasks, self.keys, self.rewards = tasks, keys, rewards
         self.parts: list[Episodes] = []
@@ -97,7 +105,7 @@ class _Waves:
             contexts = [context(int(v), count) for v in visits]
             informed = np.array([c is not None for c in contexts])
             posterior = self._posterior(contexts, informed)
-            keys = [(*self.keys[v], int(self.numbers[v])) for v in visits]
+            keys = [(*self.keys[int(v)], int(self.numbers[v])) for v in visits]
             plan = plan_episodes(
                 self.driver.env,
                 keys,
@@ -113,7 +121,7 @@ class _Waves:
             taken[visits] += part.length
             count += 1
 
-    def _posterior(self, contexts, informed) -> Posteriors:  # type: ignore[no-untyped-def]
+    def _posterior(self, contexts: Sequence[np.ndarray | None], informed: np.ndarray) -> Posteriors:
         latents = prior(len(contexts), self.agent.latent_dim)
         if informed.any():
             inferred = self.agent.infer([c for c in contexts if c is not None])

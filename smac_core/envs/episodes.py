@@ -106,6 +106,12 @@ def _empty(env: Environment, num: int) -> Episodes:
     )
 
 
+def _observe(env: Environment, physics: Physics) -> tuple[np.ndarray, np.ndarray]:
+    """Observe, and tell which simulators are sound: state and observation are finite."""
+    obs = env.observe(physics.state)
+    return obs, physics.ok & np.isfinite(obs).all(axis=1)
+
+
 def run_batch(
     env: Environment, physics: Physics, controller: Controller, plan: Plan, *, rewards: bool
 ) -> Episodes:
@@ -122,19 +128,19 @@ def run_batch(
         The episodes.
 
     Raises:
-        SimulationError: A start state or an action is not finite.
+        SimulationError: A start state, an action or a reward is not finite.
     """
     out = _empty(env, len(plan.task))
     physics.reset(plan.initial, plan.task)
-    if not physics.ok.all():
+    obs, good = _observe(env, physics)
+    if not good.all():
         raise SimulationError(
             "observation is not finite at the start of an episode",
-            where=f"{env.env_id}, simulator {int(np.argmin(physics.ok))}",
+            where=f"{env.env_id}, simulator {int(np.argmin(good))}",
             expected="finite numbers",
             fix="check the environment's initial_state and task parameters",
         )
     active = np.ones(len(plan.task), dtype=bool)
-    obs = env.observe(physics.state)
     out.final_obs[:] = obs
     for step in range(env.horizon):
         action = controller(obs, plan.latent[:, step], plan.noise[:, step])
@@ -145,16 +151,23 @@ def run_batch(
                 fix="check the checkpoint with `python -m pipeline.verify`",
             )
         physics.step(action, active)
-        diverged = active & ~physics.ok
-        out.ok[diverged] = False
-        active = active & physics.ok
-        out.obs[active, step] = obs[active]
+        before = obs
+        obs, good = _observe(env, physics)
+        out.ok[active & ~good] = False
+        active = active & good
+        out.obs[active, step] = before[active]
         out.action[active, step] = action[active]
         if rewards:
             reward = env.reward(physics.previous, action, physics.state, plan.task)
             out.reward[active, step] = reward[active]
+            if not np.isfinite(reward[active]).all():
+                raise SimulationError(
+                    "reward is not finite",
+                    where=f"{env.env_id}, step {step}",
+                    expected="finite numbers",
+                    fix="check the environment's reward",
+                )
         out.path[active, step] = env.position(physics.state)[active]
-        obs = env.observe(physics.state)
         out.final_obs[active] = obs[active]
         out.length[active] += 1
         ended = active & env.terminated(physics.state)
@@ -192,8 +205,8 @@ class BatchDriver:
             The episodes, in the plan's order.
 
         Raises:
-            SimulationError: A start state or an action is not finite, or every episode diverged
-                at its first step.
+            SimulationError: A start state, an action or a reward is not finite, or an episode
+                diverged at its first step.
         """
         total = len(plan.task)
         slices = [slice(i, min(i + self.batch, total)) for i in range(0, total, self.batch)]

@@ -12,6 +12,8 @@ import numpy as np
 from kernels.mujoco_step import copy_fields, silence_warnings, step_batch
 from smac_core.errors import SimulationError
 
+MAX_STATE = mujoco.mjMAXVAL  # 1e10: MuJoCo calls a simulator beyond it unstable
+
 
 def gymnasium_asset(name: str) -> str:
     """Find an MJCF file of the installed Gymnasium package.
@@ -111,6 +113,7 @@ class MujocoPhysics:
             mujoco.mj_forward(self.model, data)
         active = np.ones(len(self.data), dtype=bool)
         copy_fields(active, self._field_address, self._field_size, self.state, self.ok)
+        self._refuse_huge()
         self.previous[:] = self.state
 
     def step(self, action: np.ndarray, active: np.ndarray) -> None:
@@ -139,3 +142,10 @@ class MujocoPhysics:
             self.state,
             self.ok,
         )
+        self._refuse_huge()
+
+    def _refuse_huge(self) -> None:
+        """Count a simulator beyond MuJoCo's own limit as diverged, and show it as nan."""
+        self.ok &= np.abs(self.state).max(axis=1) <= MAX_STATE
+        if not self.ok.all():
+            self.state[~self.ok] = np.nan

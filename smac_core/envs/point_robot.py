@@ -85,4 +85,5 @@ class PointRobot(Environment):
     def scripted_action(self, obs: np.ndarray, task: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Head for the goal, with noise as large as the drive."""
         drive = np.clip((task - obs) / STEP_LENGTH, -1.0, 1.0)
-        return np.clip(drive + noise, -1.0, 1.0)
+        action: np.ndarray = np.clip(drive + noise, -1.0, 1.0)
+        return action

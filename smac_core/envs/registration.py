@@ -1,0 +1,42 @@
+"""Names for ``gymnasium.make``; importing this module registers the project's environments.
+
+Gymnasium imports it by itself from ``make("smac_core.envs.registration:SMAC/CheetahVel-v0")``.
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+from smac_core.envs.definition import load_environment
+
+DEFINITIONS = (
+    "smac_core.envs.point_robot:PointRobot",
+    "smac_core.envs.cheetah_vel:CheetahVel",
+)
+
+
+def register(definition: str) -> str:
+    """Register one environment under its ``gym_id``, with its horizon as the time limit.
+
+    Args:
+        definition: ``package.module:Class``.
+
+    Returns:
+        The name for ``gymnasium.make``.
+
+    Raises:
+        ConfigError: There is no such environment.
+    """
+    env = load_environment(definition)
+    if env.gym_id not in gymnasium.registry:
+        gymnasium.register(
+            env.gym_id,
+            entry_point="smac_core.envs.gym_driver:SmacEnv",
+            max_episode_steps=env.horizon,
+            kwargs={"definition": definition},
+        )
+    return env.gym_id
+
+
+for _definition in DEFINITIONS:
+    register(_definition)

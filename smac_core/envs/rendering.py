@@ -1,0 +1,185 @@
+"""Pictures of a simulator: MuJoCo through EGL or OSMesa, everything else as a plain raster."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib
+import os
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from smac_core.envs.definition import Environment, Physics
+from smac_core.errors import SmacError
+
+Image = npt.NDArray[np.uint8]
+
+WIDTH, HEIGHT = 320, 240  # pixels, of MuJoCo's picture
+SIDE = 240  # pixels, of the raster
+REACH = 1.5  # metres from the middle of the raster to its edge
+DOT, RING = 0.06, 0.1  # metres
+CAMERA = "track"  # of Gymnasium's walkers; models without it get MuJoCo's free camera
+BACKENDS = {"egl": "EGL", "osmesa": "OSMesa"}  # in order of preference: module, shared library
+
+
+class Renderer(Protocol):
+    """Draws the first simulator of a batch."""
+
+    def draw(self, task: np.ndarray) -> Image:
+        """Return ``[height, width, 3]`` for the task ``[1, task_dim]``."""
+
+    def close(self) -> None:
+        """Free what the renderer holds."""
+
+
+def make_renderer(definition: Environment, physics: Physics) -> Renderer:
+    """Choose how to draw an environment.
+
+    Args:
+        definition: The environment.
+        physics: Its simulators; the first one is drawn.
+
+    Returns:
+        MuJoCo's renderer where the simulators have a MuJoCo model, else a raster of the position.
+
+    Raises:
+        SmacError: There is a MuJoCo model and no way to draw it on this machine.
+    """
+    if hasattr(physics, "model") and hasattr(physics, "data"):
+        return MujocoRenderer(physics.model, physics.data[0])
+    return PositionRaster(definition, physics)
+
+
+class PositionRaster:
+    """The plane from above: a filled dot for the agent, a ring for a task that is a place.
+
+    Args:
+        definition: The environment.
+        physics: Its simulators.
+    """
+
+    def __init__(self, definition: Environment, physics: Physics) -> None:
+        self.definition, self.physics = definition, physics
+        axis = (np.arange(SIDE) + 0.5) / SIDE * 2.0 * REACH - REACH
+        self._x, self._y = axis[None, :], -axis[:, None]  # up is up
+
+    def _distance(self, place: np.ndarray) -> npt.NDArray[np.float64]:
+        distance: npt.NDArray[np.float64] = np.hypot(self._x - place[0], self._y - place[1])
+        return distance
+
+    def draw(self, task: np.ndarray) -> Image:
+        """Draw the first simulator.
+
+        Args:
+            task: ``[1, task_dim]``; drawn where it has two numbers.
+
+        Returns:
+            ``[240, 240, 3]``.
+        """
+        image = np.full((SIDE, SIDE, 3), 255, dtype=np.uint8)
+        if task.shape[1] == 2:
+            image[np.abs(self._distance(task[0]) - RING) < 0.25 * RING] = (30, 130, 60)
+        agent = np.clip(self.definition.position(self.physics.state)[0], -REACH, REACH)
+        image[self._distance(agent) < DOT] = (30, 60, 160)
+        return image
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def choose_backend() -> str:
+    """Choose how MuJoCo draws without a screen.
+
+    Returns:
+        ``egl`` or ``osmesa``: what MUJOCO_GL says, else the first whose library is installed.
+
+    Raises:
+        SmacError: Neither is installed, or MUJOCO_GL names another.
+    """
+    asked = os.environ.get("MUJOCO_GL", "").strip().lower()
+    if asked in BACKENDS:
+        return asked
+    found = [name for name, library in BACKENDS.items() if ctypes.util.find_library(library)]
+    if asked or not found:
+        raise SmacError(
+            "cannot draw MuJoCo without a screen",
+            where="render",
+            expected="the library EGL or OSMesa, and MUJOCO_GL unset, egl or osmesa",
+            found=f"MUJOCO_GL={asked}" if asked else "neither library",
+            fix="install libegl1 or libosmesa6, or leave render_mode unset",
+        )
+    return found[0]
+
+
+class MujocoRenderer:
+    """Draws one MuJoCo simulator off screen.
+
+    Args:
+        model: ``mujoco.MjModel``.
+        data: ``mujoco.MjData``.
+    """
+
+    def __init__(self, model: Any, data: Any) -> None:
+        import mujoco  # noqa: PLC0415  # only those who draw need it
+
+        self._mujoco, self._model, self._data = mujoco, model, data
+        self._gl = _open_context(choose_backend())
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._scene = mujoco.MjvScene(model, maxgeom=10_000)
+        self._options = mujoco.MjvOption()
+        self._camera = mujoco.MjvCamera()
+        mujoco.mjv_defaultFreeCamera(model, self._camera)
+        number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, CAMERA)
+        if number >= 0:
+            self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            self._camera.fixedcamid = number
+        self._area = mujoco.MjrRect(0, 0, WIDTH, HEIGHT)
+
+    def draw(self, task: np.ndarray) -> Image:
+        """Draw the simulator as it stands.
+
+        Args:
+            task: Not drawn.
+
+        Returns:
+            ``[240, 320, 3]``.
+        """
+        mujoco = self._mujoco
+        self._gl.make_current()
+        mujoco.mjv_updateScene(
+            self._model,
+            self._data,
+            self._options,
+            None,
+            self._camera,
+            mujoco.mjtCatBit.mjCAT_ALL.value,
+            self._scene,
+        )
+        image = np.empty((HEIGHT, WIDTH, 3), dtype=np.uint8)
+        mujoco.mjr_render(self._area, self._scene, self._context)
+        mujoco.mjr_readPixels(image, None, self._area, self._context)
+        return image[::-1].copy()  # OpenGL's first row is the lowest
+
+    def close(self) -> None:
+        """Free the graphics context."""
+        self._gl.make_current()
+        self._context.free()
+        self._gl.free()
+
+
+def _open_context(backend: str) -> Any:
+    """Open a graphics context and make it current."""
+    try:
+        context = importlib.import_module(f"mujoco.{backend}").GLContext(WIDTH, HEIGHT)
+        context.make_current()
+    # PyOpenGL reports a missing or useless driver by any of these.
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:
+        raise SmacError(
+            "cannot draw MuJoCo without a screen",
+            where=f"backend {backend}",
+            found=str(error),
+            fix="set MUJOCO_GL to egl or osmesa, whichever works here, or leave render_mode unset",
+        ) from error
+    return context
