@@ -185,10 +185,8 @@ class Plan:
         return f"{self.run.results}/{env}/{method}/seed{seed}"
 
     def _job(self, wildcards: Any) -> str:
-        names = ("env", "method", "seed", "round")  # the wildcards hold nothing else, by pattern
-        given = {name: getattr(wildcards, name) for name in names if hasattr(wildcards, name)}
-        options = given or {"results": self.run.results}
-        return " ".join(f"--{name} {shlex.quote(value)}" for name, value in options.items())
+        names = [name for name in ("env", "method", "seed", "round") if hasattr(wildcards, name)]
+        return " ".join(f"--{name} {shlex.quote(getattr(wildcards, name))}" for name in names)
 
     def _module(self, stage: str, env: str | None, method: str | None) -> str:
         return self._once(cf.stage_module, self.run, stage, method)

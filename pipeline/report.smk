@@ -21,7 +21,8 @@ rule report:
     params:
         **plan.params("report"),
     shell:
-        "python -m {params.module} --config {params.cfg:q} {params.job}"
+        "python -m {params.module} --config {params.cfg:q}"
+        ' --results "$(dirname {output.report:q})"'
         " --out {output.report:q} > {log:q} 2>&1"
 
 
