@@ -137,7 +137,7 @@ def reward_loss(predicted: Float[Tensor, " N"], reward: Float[Tensor, " N"]) -> 
     Returns:
         A scalar.
 
-    Source: Eq. (3) of the paper, first term; a mean over the RL batch: docs/deviations.md#D5.
+    Source: Eq. (3) of the paper, first term; a mean over the RL batch: docs/deviations.md.
     """
     return (predicted - reward).square().mean()
 
