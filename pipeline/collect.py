@@ -39,7 +39,9 @@ def run(args: argparse.Namespace) -> None:
     resume: Resume | None = None
     with lock(args.out.parent):
         if config.policy in {"pearl", "task-conditioned"}:
-            from pipeline.collect_learning import collect_with_learner
+            from pipeline.collect_learning import (  # noqa: PLC0415 - torch only where it learns
+                collect_with_learner,
+            )
 
             key = {"code": stage.code_digest, "tasks": path_digest(args.tasks)}
             resume = collect_with_learner(collection, args.out, key)

@@ -1,4 +1,4 @@
-"""What the ``collect`` stage has gathered so far, and how an untrained or scripted agent gathers."""
+"""What the ``collect`` stage has gathered, and how an untrained or scripted agent gathers."""
 
 from __future__ import annotations
 
@@ -181,7 +181,8 @@ def collect_initial(collection: Collection, agent: Agent | None = None) -> None:
     train = np.asarray(collection.tasks.train, dtype=np.int64)
     controller = scripted_controller(env) if agent is None else agent.stochastic()
     taken = np.zeros(len(train), dtype=np.int64)
-    parts, owners = [], []
+    parts: list[Episodes] = []
+    owners: list[np.ndarray] = []
     while (taken < config.initial_steps).any():
         slots = np.flatnonzero(taken < config.initial_steps)
         parameters = collection.tasks.parameters[train[slots]]

@@ -1,4 +1,4 @@
-"""Stage ``meta_train``: the offline phase; encoder, decoder, critics and actor from offline data."""
+"""Stage ``meta_train``: the offline phase, which trains every network from offline data."""
 
 from __future__ import annotations
 

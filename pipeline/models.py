@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,10 @@ def network_config(document: Mapping[str, Any]) -> NetworkConfig:
     Returns:
         The configuration.
     """
-    return NetworkConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+    widths: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
+    }
+    return NetworkConfig(**widths)
 
 
 def checkpoint_metadata(
@@ -122,7 +126,7 @@ def read_model(path: Path, env: Environment, *, current_round: int | None = None
         )
     for name in ("policy", "encoder", "decoder"):
         widths = meta.get("sizes", {}).get(name, [])
-        length = sum((i + 1) * o for i, o in zip(widths[:-1], widths[1:], strict=True))
+        length = sum((i + 1) * o for i, o in pairwise(widths))
         tensor = checkpoint.tensors.get(name, np.zeros(0, np.float32))
         if tensor.shape != (length,) or not length:
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""What every stage does around its work: resolve the configuration, refuse early, leave a manifest."""
+"""What every stage does around its work: resolve the config, refuse early, leave a manifest."""
 
 from __future__ import annotations
 

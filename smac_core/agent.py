@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,8 +170,8 @@ class Agent:
 
 
 def make_agent(
-    tensors: dict[str, np.ndarray],
-    sizes: dict[str, Sequence[int]],
+    tensors: Mapping[str, np.ndarray],
+    sizes: Mapping[str, Sequence[int]],
     latent_dim: int,
     **options: bool,
 ) -> Agent:
