@@ -66,7 +66,7 @@ def act(
             for j in range(dim):
                 mean = np.float64(result[i * width + j])
                 log_std = np.float64(result[i * width + dim + j])
-                # np.minimum and np.maximum let a NaN through, min and max do not.
+                # np.minimum and np.maximum let every NaN through, min and max need not.
                 std = math.exp(np.minimum(np.maximum(log_std, _MIN_LOG_STD), _MAX_LOG_STD))
                 out_action[start + i, j] = math.tanh(mean + std * noise[start + i, j])
 

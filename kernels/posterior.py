@@ -64,7 +64,7 @@ def product_of_gaussians(
         for j in range(dim):
             precision = weighted = 0.0
             for i in range(starts[g], starts[g + 1]):
-                # np.maximum lets a NaN through, max does not.
+                # np.maximum lets every NaN through, max need not.
                 variance = np.maximum(_softplus(np.float64(encoded[i, dim + j])), _MIN_VARIANCE)
                 precision += 1.0 / variance
                 weighted += encoded[i, j] / variance

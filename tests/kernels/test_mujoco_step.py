@@ -138,6 +138,16 @@ def test_copy_fields():
     np.testing.assert_array_equal(simulators.ok, active)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_not_finite_is_noticed(value):
+    simulators = Simulators(2)
+    simulators.data[1].qpos[0] = value
+    active = np.ones(2, dtype=bool)
+    copy_fields(active, simulators.fields, simulators.sizes, simulators.state, simulators.ok)
+    np.testing.assert_array_equal(simulators.ok, [True, False])
+    np.testing.assert_array_equal(simulators.state, simulators.expected_state())
+
+
 def test_copy_fields_of_no_simulator_and_of_no_field():
     none = Simulators(0)
     copy_fields(np.ones(0, bool), none.fields, none.sizes, none.state, none.ok)

@@ -90,6 +90,11 @@ def test_wrong_shapes_and_dtypes():
         act(params, sizes, obs, latent, noise[:-1], out)
     with pytest.raises(ValueError, match="first width"):
         act(params, sizes, obs[:, :3].copy(), latent, noise, out)
+    narrow = np.empty((5, 1), np.float32)
+    with pytest.raises(ValueError, match="last width"):
+        act(params, sizes, obs, latent, narrow, narrow.copy())
+    with pytest.raises(ValueError, match="last width"):
+        act_mean(params, sizes, obs, latent, narrow)
     with pytest.raises(ValueError, match="params"):
         act_mean(params[1:], sizes, obs, latent, out)
     with pytest.raises(TypeError):
