@@ -43,13 +43,17 @@ class _Loader(yaml.SafeLoader):
     """A safe loader that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                line = node.value[index][0].start_mark.line + 1
+        seen: list[Any] = []
+        for name, _ in node.value:
+            if name.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(name, deep=True)
+            if key in seen:
+                line = name.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice (line {line})"
                 )
+            seen.append(key)
         return super().construct_mapping(node, deep=deep)
 
 
