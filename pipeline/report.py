@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
             inputs=results.read,
             outputs=outputs,
             started=started,
-            extra={"missing": results.missing},
+            extra={"missing": [dataclasses.asdict(it) for it in results.missing]},
         )
 
 

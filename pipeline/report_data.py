@@ -42,6 +42,21 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """Something that should be there and is not.
+
+    Args:
+        what: In words.
+        seed: Of which seed, in words; empty: it has none.
+        when: Of which round or phase, in words.
+    """
+
+    what: str
+    seed: str = ""
+    when: str = ""
+
+
+@dataclass(frozen=True)
 class StageTime:
     """What one run of a stage took.
 
@@ -112,7 +127,7 @@ class Results:
         run: The preset.
         root: Folder of the results.
         envs: In the order of the preset.
-        missing: What should be there and is not: what, and where.
+        missing: What should be there and is not.
         times: What every stage took.
         versions: Versions met in the manifests, by library.
         read: Every file and store read, by its path below the root.
@@ -121,7 +136,7 @@ class Results:
     run: cf.RunConfig
     root: Path
     envs: list[EnvResults] = field(default_factory=list)
-    missing: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
     times: list[StageTime] = field(default_factory=list)
     versions: dict[str, set[str]] = field(default_factory=dict)
     read: dict[str, Path] = field(default_factory=dict)
@@ -141,7 +156,7 @@ def load_results(run: cf.RunConfig, root: Path) -> Results:
         StoreError: A store, manifest or table is there but damaged, or of something else.
         TaskError: A task list is damaged.
     """
-    return _Reader(run, root).all()
+    return _Reader(run, root).read()
 
 
 class _Reader:
@@ -151,35 +166,35 @@ class _Reader:
         self.run, self.root, self.plan = run, root, Plan(run)
         self.results = Results(run, root)
 
-    def all(self) -> Results:
+    def read(self) -> Results:
         for env in self.run.envs:
             self._env(env)
         return self.results
 
-    def _found(self, path: Path, what: str | None, where: str = "") -> bool:
+    def _found(self, path: Path, missing: Missing | None) -> bool:
         """Tell whether a file is there, and note it either way; None: nobody misses it."""
         if path.exists():
             self.results.read[path.relative_to(self.root).as_posix()] = path
             return True
-        if what is not None:
-            self.results.missing.append((what, where))
+        if missing is not None:
+            self.results.missing.append(missing)
         return False
 
     def _env(self, name: str) -> None:
         folder = self.root / name
-        if not self._found(folder / "tasks.json", f"{name}: no task list"):
+        if not self._found(folder / "tasks.json", Missing(f"{name}: no task list")):
             return
         config = cf.env_config(self.run, name)
         definition = load_environment(config.definition, config.params)
         tasks = read_tasks(folder / "tasks.json", definition)
         env = EnvResults(name, tasks, definition.control_seconds)
-        self._manifest(name, folder / "tasks.manifest.json", None)
+        self._manifest(name, folder / "tasks.manifest.json")
         collect = folder / "collect"
         env.collection = self._manifest(
-            name, collect / "manifest.json", f"{name}: no record of the collection"
+            name, collect / "manifest.json", Missing(f"{name}: no record of the collection")
         )
         env.collection_metrics = self._metrics(
-            collect / "metrics.csv", f"{name}: no metrics of the collection"
+            collect / "metrics.csv", Missing(f"{name}: no metrics of the collection")
         )
         for method in self.run.methods:
             env.methods.append(self._method(env, method))
@@ -202,18 +217,20 @@ class _Reader:
         folder = self.root / env.name / method.name / f"seed{seed}"
         what = f"{env.name}, {method.label}: no training curve"
         if method.offline_of == method.name:
-            self._manifest(env.name, folder / "meta_train" / "manifest.json", None)
+            self._manifest(env.name, folder / "meta_train" / "manifest.json")
             method.offline_metrics[seed] = self._metrics(
-                folder / "meta_train" / "metrics.csv", what, f"seed {seed}, offline phase"
+                folder / "meta_train" / "metrics.csv",
+                Missing(what, f"seed {seed}", "offline phase"),
             )
         rounds = []
         for number in range(1, cf.num_rounds(self.run, env.name, method.name) + 1):
             this = folder / f"round{number}"
             for stage in ("rollout", "relabel", "finetune"):
-                self._manifest(env.name, this / stage / "manifest.json", None)
+                self._manifest(env.name, this / stage / "manifest.json")
             rounds.append(
                 self._metrics(
-                    this / "finetune" / "metrics.csv", what, f"seed {seed}, round {number}"
+                    this / "finetune" / "metrics.csv",
+                    Missing(what, f"seed {seed}", f"round {number}"),
                 )
             )
         method.online_metrics[seed] = _join(rounds)
@@ -226,7 +243,7 @@ class _Reader:
             owner = method.offline_of
             path = self._evaluation_path(env.name, owner, seed, number)
         what = f"{env.name}, {method.label}: not evaluated"
-        if not self._found(path, what, f"seed {seed}, round {number}"):
+        if not self._found(path, Missing(what, f"seed {seed}", f"round {number}")):
             return
         store = read_store(path, "evaluation", env_id=env.tasks.env_id)
         for key, value in (("method", owner), ("seed", seed), ("round", number)):
@@ -239,10 +256,19 @@ class _Reader:
                     fix=rerun(path),
                 )
         arms: dict[str, dict[str, np.ndarray]] = {}
+        known = len(env.tasks.parameters)
         for name, array in store.arrays.items():
             _, arm, field_name = name.split("/")
             arms.setdefault(arm, {})[field_name] = array
-        manifest = self._manifest(env.name, path.parent / "manifest.json", None)
+            if field_name == "task_id" and not np.isin(array, np.arange(known)).all():
+                raise StoreError(
+                    "the evaluation knows tasks that the task list does not",
+                    where=path,
+                    expected=f"0 to {known - 1}",
+                    found=f"task {array.max()}",
+                    fix=rerun(path),
+                )
+        manifest = self._manifest(env.name, path.parent / "manifest.json")
         mse = (manifest or {}).get("offline_decoder_mse")
         method.evaluations[seed, number] = Evaluation(
             int(store.attributes["self_supervised_steps"]),
@@ -254,9 +280,11 @@ class _Reader:
         folder = self.root / env / method / f"seed{seed}" / f"round{number}"
         return folder / "evaluate" / "returns.zarr"
 
-    def _manifest(self, env: str, path: Path, what: str | None) -> dict[str, Any] | None:
+    def _manifest(
+        self, env: str, path: Path, missing: Missing | None = None
+    ) -> dict[str, Any] | None:
         seen = path.relative_to(self.root).as_posix() in self.results.read
-        if not self._found(path, what):
+        if not self._found(path, missing):
             return None
         manifest = read_manifest(path)
         if not seen:
@@ -273,8 +301,8 @@ class _Reader:
                 self.results.versions.setdefault(library, set()).add(version)
         return manifest
 
-    def _metrics(self, path: Path, what: str, where: str = "") -> Columns:
-        return read_metrics(path) if self._found(path, what, where) else {}
+    def _metrics(self, path: Path, missing: Missing) -> Columns:
+        return read_metrics(path) if self._found(path, missing) else {}
 
 
 def read_metrics(path: Path) -> Columns:

@@ -42,6 +42,7 @@ body { font: 16px/1.55 "Segoe UI", "Helvetica Neue", Arial, "DejaVu Sans", sans-
 h1 { font-size: 1.75rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.25rem; margin: 2.8rem 0 .6rem; padding-top: .9rem;
   border-top: 1px solid #e4e7eb; }
+h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
 p, li { max-width: 60rem; } ul { padding-left: 1.2rem; } li { margin: .25rem 0; }
 .lead { color: #52606d; margin-top: 0; }
 nav { font-size: .9rem; margin: 1rem 0 0; display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; }
@@ -68,7 +69,7 @@ pre { background: #f4f5f7; padding: .8rem 1rem; overflow-x: auto; font-size: .8r
 dt { font-weight: 600; font-family: monospace; } dd { margin: 0 0 .4rem 1.2rem; }
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_MISSING_SHOWN = 8
+_MISSING_SHOWN = 6  # rounds a seed
 
 
 def page(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
@@ -146,17 +147,25 @@ def _conclusion(results: Results, numbers: Numbers) -> str:
         text += _list(sample(numbers, env) for env in numbers.methods)
     if not results.missing:
         return text
-    groups: dict[str, list[str]] = {}
-    for what, where in results.missing:
-        groups.setdefault(what, []).append(where)
-    shown = []
-    for what, places in groups.items():
-        listed = "; ".join(filter(None, places[:_MISSING_SHOWN]))
-        more = len(places) - _MISSING_SHOWN
-        rest = f"; and {more} more" if more > 0 else ""
-        shown.append(f"{what} ({listed}{rest})" if listed else what)
     head = "<p><strong>Missing from this run</strong></p>"
-    return text + f'<div class="missing">{head}{_list(shown)}</div>'
+    return text + f'<div class="missing">{head}{_list(_missing(results))}</div>'
+
+
+def _missing(results: Results) -> list[str]:
+    groups: dict[str, dict[str, list[str]]] = {}
+    for it in results.missing:
+        groups.setdefault(it.what, {}).setdefault(it.seed, []).append(it.when)
+    lines = []
+    for what, seeds in groups.items():
+        parts = []
+        for seed, places in seeds.items():
+            shown = ", ".join(filter(None, places[:_MISSING_SHOWN]))
+            more = len(places) - _MISSING_SHOWN
+            shown += f" and {more} more" if more > 0 else ""
+            parts.append(f"{seed}: {shown}" if shown else seed)
+        listed = "; ".join(filter(None, parts))
+        lines.append(f"{what} ({listed})" if listed else what)
+    return lines
 
 
 def _curves(numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
@@ -168,7 +177,7 @@ def _curves(numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
     out = _figure(figures.get(CURVE), [reading])
     for env, methods in numbers.methods.items():
         sentences = [f"{adaptation(method)} {above(method)}" for method in methods]
-        out += f"<p><strong>{escape(env)}.</strong> {escape(floors(numbers, env))}</p>"
+        out += f"<h3>{escape(env)}</h3>" + _paragraphs([floors(numbers, env)])
         out += _list(sentences)
     return out
 
@@ -188,7 +197,8 @@ def _shift(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -
             if method.adapted or (0, "kl_gap") in method.at:
                 caption.append(f"{shift(method)} {shift_returns(method)}")
         caption = caption or [f"{env.name}: no posterior was measured."]
-        out += _figure(figures.get(f"context_shift_{env.name}"), [f"{env.name}.", *caption])
+        out += f"<h3>{escape(env.name)}</h3>"
+        out += _figure(figures.get(f"context_shift_{env.name}"), caption)
     return out
 
 

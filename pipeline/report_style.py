@@ -149,7 +149,10 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], height: flo
             va="center",
             color=shade,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": shade, "linewidth": 0.8, "shrinkB": 0},
+            arrowprops={
+                **{"arrowstyle": "-", "color": shade, "linewidth": 0.8},
+                **{"relpos": (0.0, 0.5), "shrinkA": 2, "shrinkB": 0},  # points
+            },
         )
 
 

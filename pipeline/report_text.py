@@ -172,11 +172,12 @@ def adaptation(method: MethodNumbers) -> str:
     after = method.after("test_return")
     steps = method.steps[method.rounds[-1]]
     each = ", ".join(number(value, sign=True) for value in method.seed_changes("test_return"))
+    told = f"by seed: {each}" if change.num_seeds > 1 else "one seed"
     text = (
         f"{method.label} {moved(change)}: from {written(before)} to {written(after)} after "
         f"{plural(method.rounds[-1], 'round')} and {steps:,.0f} environment steps"
     )
-    return f"{text} (by seed: {each})." if change.num_seeds > 1 else f"{text}."
+    return f"{text} ({told})."
 
 
 def above(method: MethodNumbers) -> str:
@@ -239,8 +240,9 @@ def shift(method: MethodNumbers) -> str:
     closed = method.gap_closed
     if closed is None:
         return text + "; the first interval includes zero, so there is no gap to speak of."
-    grown = "closed" if closed >= 0 else "widened"
-    return f"{text}: {percent(abs(closed))} of the gap was {grown}."
+    if closed < 0:
+        return f"{text}: the gap widened by {percent(-closed)}."
+    return f"{text}: {percent(closed)} of the gap was closed."
 
 
 def shift_returns(method: MethodNumbers) -> str:
