@@ -49,11 +49,16 @@ def run(args: argparse.Namespace) -> None:
             collect_initial(collection)
         else:
             collect_initial(collection, untrained_agent(collection))
+        write_episodes(
+            args.out,
+            stage.env,
+            collection.episodes(),
+            collection.labels(),
+            params=stage.env_config.params,
+            rewards=True,
+        )
         metrics: Path = args.out.parent / "metrics.csv"
         write_metrics(metrics, resume.rows if resume else [collection_row(collection)])
-        write_episodes(
-            args.out, stage.env, collection.episodes(), collection.labels(), rewards=True
-        )
         stage.finish(
             {"tasks": args.tasks},
             {"transitions": args.out, "metrics": metrics},

@@ -22,6 +22,7 @@ def write_episodes(
     episodes: Episodes,
     labels: Mapping[str, np.ndarray],
     *,
+    params: Mapping[str, object],
     rewards: bool,
 ) -> None:
     """Write episodes as a transitions store.
@@ -31,6 +32,7 @@ def write_episodes(
         env: The environment.
         episodes: In collection order.
         labels: Per episode ``task_id``, ``source`` and ``iteration``.
+        params: What the environment was built with.
         rewards: Whether the store has a reward array.
     """
     mask = flat_rows(episodes)
@@ -60,7 +62,7 @@ def write_episodes(
         arrays,
         {
             "env_id": env.env_id,
-            "env_params": {},
+            "env_params": dict(params),
             "obs_dim": env.obs_dim,
             "action_dim": env.action_dim,
             "reward_source": "environment" if rewards else "none",
@@ -149,15 +151,7 @@ def read_labelled(
     for number, (rollout_path, reward_path) in enumerate(zip(rollouts, rewards, strict=True), 1):
         rollout = read_store(rollout_path, "transitions", env_id=env.env_id)
         labels = read_store(reward_path, "rewards", env_id=env.env_id)
-        found = int(rollout.arrays["meta/episode_iteration"][0])
-        if found != number:
-            raise StoreError(
-                "rollout of another round",
-                where=rollout_path,
-                expected=f"round {number}",
-                found=f"round {found}",
-                fix="pass the rounds in order, none skipped",
-            )
+        check_round(rollout, number)
         if labels.attributes["rollout_digest"] != rollout.digest:
             raise StoreError(
                 "rewards of another rollout",
@@ -168,6 +162,27 @@ def read_labelled(
             )
         out.append(as_transitions(rollout, labels.arrays["data/generated_reward"]))
     return out
+
+
+def check_round(rollout: Store, number: int) -> None:
+    """Refuse the rollout of another round.
+
+    Args:
+        rollout: A transitions store.
+        number: The round that it must be of.
+
+    Raises:
+        StoreError: It is of another round, or empty.
+    """
+    found = np.unique(rollout.arrays["meta/episode_iteration"]).tolist()
+    if found != [number]:
+        raise StoreError(
+            "rollout of another round",
+            where=rollout.path,
+            expected=f"round {number}",
+            found=f"round {', '.join(map(str, found)) or 'of no episode'}",
+            fix="pass the rounds in order, none skipped",
+        )
 
 
 def source_codes(selection: SliceConfig) -> list[int]:
@@ -207,9 +222,21 @@ def offline_rows(
 
     Returns:
         Row numbers of each task.
+
+    Raises:
+        StoreError: A task has no such rows.
     """
     codes = source_codes(selection)
-    return [slice_rows(offline, task, selection, codes) for task in task_ids]
+    rows = [slice_rows(offline, task, selection, codes) for task in task_ids]
+    empty = [task for task, chosen in zip(task_ids, rows, strict=True) if len(chosen) == 0]
+    if empty:
+        raise StoreError(
+            f"no offline transitions for {len(empty)} task(s)",
+            where=f"task {empty[0]}",
+            expected="at least one row a training task",
+            fix="collect every training task, or widen the slice of meta_train in the config",
+        )
+    return rows
 
 
 def phase_dataset(

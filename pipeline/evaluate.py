@@ -10,7 +10,7 @@ from pipeline.cli import stage_main, stage_parser
 from pipeline.data import offline_rows, read_offline
 from pipeline.models import TrainedModel, read_model
 from pipeline.sections import EvaluateConfig
-from pipeline.stage import StageRun, begin
+from pipeline.stage import StageRun, begin, lock
 from pipeline.store import write_store
 from pipeline.task_list import TaskList, read_tasks
 from smac_core.adaptation import Arm, MetaTest, act_at_random, do_nothing
@@ -115,15 +115,15 @@ def measure(stage: StageRun, tasks: TaskList, model: TrainedModel) -> tuple[dict
     return arms, _offline_decoder_mse(offline, model, train_ids, latents)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Write the returns of one checkpoint.
+def evaluate(stage: StageRun) -> None:
+    """Measure a checkpoint and write what was measured.
 
     Args:
-        args: Parsed arguments.
+        stage: The running stage.
 
     Source: smac-reference section 6.
     """
-    stage = begin("evaluate", args)
+    args = stage.args
     config: EvaluateConfig = stage.section
     tasks = read_tasks(args.tasks, stage.env)
     model = read_model(args.checkpoint, stage.env, current_round=args.round)
@@ -157,6 +157,17 @@ def run(args: argparse.Namespace) -> None:
         "test_return": float(np.nanmean(final[:, :, -1])),
     }
     stage.finish(inputs, {"returns": args.out}, extra)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the returns of one checkpoint.
+
+    Args:
+        args: Parsed arguments.
+    """
+    stage = begin("evaluate", args)
+    with lock(args.out.parent):
+        evaluate(stage)
 
 
 if __name__ == "__main__":

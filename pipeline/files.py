@@ -13,7 +13,7 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -291,7 +291,9 @@ def require_writable(folder: Path | str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(bytes(4096))
-        _sync(probe)
+        # Another writer that has just locked the folder may take the probe for a leftover.
+        with suppress(FileNotFoundError):
+            _sync(probe)
     except OSError as error:
         _raise_output(error, folder)
     finally:

@@ -79,6 +79,8 @@ def run(args: argparse.Namespace) -> None:
         "section": asdict(config),
         "seed": args.seed,
         "code": stage.code_digest,
+        "tasks": path_digest(args.tasks),
+        "transitions": path_digest(args.transitions),
         "checkpoint": before,
         "rewards": [path_digest(path) for path in args.rewards],
     }
@@ -101,9 +103,9 @@ def run(args: argparse.Namespace) -> None:
             "learner": asdict(config.learner),
             "lineage": [*model.metadata["lineage"], {"stage": "finetune", "checkpoint": before}],
         }
+        write_checkpoint(args.out, learner.state(), metadata)
         metrics = args.out.parent / "metrics.csv"
         write_metrics(metrics, resume.rows)
-        write_checkpoint(args.out, learner.state(), metadata)
         inputs = {"tasks": args.tasks, "transitions": args.transitions}
         inputs["checkpoint"] = args.checkpoint
         for number, (rollout, reward) in enumerate(

@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         "section": asdict(config),
         "seed": args.seed,
         "code": stage.code_digest,
+        "tasks": path_digest(args.tasks),
         "transitions": path_digest(args.transitions),
     }
     with lock(args.out.parent):
@@ -84,9 +85,9 @@ def run(args: argparse.Namespace) -> None:
             "learner": asdict(config.learner),
             "lineage": [{"stage": "meta_train", "transitions": path_digest(args.transitions)}],
         }
+        write_checkpoint(args.out, learner.state(), metadata)
         metrics = args.out.parent / "metrics.csv"
         write_metrics(metrics, resume.rows)
-        write_checkpoint(args.out, learner.state(), metadata)
         stage.finish(
             {"tasks": args.tasks, "transitions": args.transitions},
             {"checkpoint": args.out, "metrics": metrics},

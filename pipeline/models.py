@@ -17,6 +17,7 @@ from smac_core.envs.definition import Environment
 from smac_core.errors import CheckpointError
 
 FIX = "pass the checkpoint that the same environment and configuration made"
+_NEEDED = ("latent_dim", "lineage", "networks", "round", "self_supervised_steps", "sizes", "slices")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,27 @@ def read_model(path: Path, env: Environment, *, current_round: int | None = None
         CheckpointError: Damaged, of another environment or shape, or of another round.
     """
     checkpoint = read_checkpoint(path, env_id=env.env_id)
+    _check_origin(checkpoint, env, current_round)
+    _check_parameters(checkpoint)
     meta = checkpoint.metadata
+    agent = make_agent(
+        checkpoint.tensors,
+        meta["sizes"],
+        int(meta["latent_dim"]),
+        context_next_obs=bool(meta["networks"]["context_next_obs"]),
+        softplus_is_std=meta.get("posterior_variance") == "std",
+    )
+    return TrainedModel(agent, meta, checkpoint)
+
+
+def _check_origin(checkpoint: Checkpoint, env: Environment, current_round: int | None) -> None:
+    """Refuse a checkpoint of another program, environment or round."""
+    path, meta = checkpoint.path, checkpoint.metadata
+    absent = [name for name in _NEEDED if name not in meta]
+    if absent:
+        raise CheckpointError(
+            "no checkpoint of a learner", where=path, expected=", ".join(absent), fix=FIX
+        )
     for name, size in (("obs_dim", env.obs_dim), ("action_dim", env.action_dim)):
         if meta.get(name) != size:
             raise CheckpointError(
@@ -116,37 +137,54 @@ def read_model(path: Path, env: Environment, *, current_round: int | None = None
                 found=meta.get(name),
                 fix=FIX,
             )
-    if current_round is not None and meta.get("round") != current_round:
+    if current_round is not None and meta["round"] != current_round:
         raise CheckpointError(
             "checkpoint of another round",
             where=path,
             expected=f"round {current_round}",
-            found=f"round {meta.get('round')}",
+            found=f"round {meta['round']}",
             fix="pass the checkpoint of the round before; no round may be skipped",
         )
-    for name in ("policy", "encoder", "decoder"):
-        widths = meta.get("sizes", {}).get(name, [])
+
+
+def _outer_widths(meta: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Compute the input and output width that each acting network must have."""
+    obs, action, latent = (int(meta[f"{name}_dim"]) for name in ("obs", "action", "latent"))
+    seen = obs + action + 1 + (obs if meta["networks"]["context_next_obs"] else 0)
+    return {
+        "policy": (obs + latent, 2 * action),
+        "encoder": (seen, 2 * latent),
+        "decoder": (obs + action + latent, 1),
+    }
+
+
+def _check_parameters(checkpoint: Checkpoint) -> None:
+    """Refuse parameters that do not fit their layers, or are not finite."""
+    path, meta = checkpoint.path, checkpoint.metadata
+    for name, outer in _outer_widths(meta).items():
+        widths = meta["sizes"].get(name, [0])
+        if (widths[0], widths[-1]) != outer:
+            raise CheckpointError(
+                f"{name} of another shape",
+                where=path,
+                expected=f"{outer[0]} inputs and {outer[1]} outputs",
+                found=f"{widths[0]} and {widths[-1]}",
+                fix=FIX,
+            )
         length = sum((i + 1) * o for i, o in pairwise(widths))
-        tensor = checkpoint.tensors.get(name, np.zeros(0, np.float32))
-        if tensor.shape != (length,) or not length:
+        found = checkpoint.tensors[name].shape if name in checkpoint.tensors else "none"
+        if found != (length,):
             raise CheckpointError(
                 f"parameters of {name} do not fit their layers",
                 where=path,
                 expected=f"{length} numbers",
-                found=tensor.shape,
+                found=found,
                 fix=FIX,
             )
-        if not np.isfinite(tensor).all():
+    for name, tensor in checkpoint.tensors.items():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise CheckpointError(
                 f"parameters of {name} are not finite",
                 where=path,
                 fix="train it again with a lower learning_rate",
             )
-    agent = make_agent(
-        checkpoint.tensors,
-        meta["sizes"],
-        int(meta["latent_dim"]),
-        context_next_obs=bool(meta["networks"]["context_next_obs"]),
-        softplus_is_std=meta.get("posterior_variance") == "std",
-    )
-    return TrainedModel(agent, meta, checkpoint)

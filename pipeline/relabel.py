@@ -11,10 +11,10 @@ import argparse
 import numpy as np
 
 from pipeline.cli import stage_main, stage_parser
-from pipeline.data import as_transitions, offline_rows, read_offline
+from pipeline.data import as_transitions, check_round, offline_rows, read_offline
 from pipeline.models import read_model
 from pipeline.sections import RelabelConfig
-from pipeline.stage import StageRun, begin
+from pipeline.stage import StageRun, begin, lock
 from pipeline.store import Store, read_store, write_store
 from pipeline.task_list import TaskList, read_tasks
 from smac_core.dataset import context_features
@@ -69,16 +69,20 @@ def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.n
     return {"data/generated_reward": reward, "meta/episode_latent": latent}
 
 
-def run(args: argparse.Namespace) -> None:
-    """Write the rewards of one rollout.
+def label(stage: StageRun) -> None:
+    """Label a rollout and write the labels.
 
     Args:
-        args: Parsed arguments.
+        stage: The running stage.
+
+    Raises:
+        StoreError: The rollout is of another round, or lacks the rewards that are to be copied.
     """
-    stage = begin("relabel", args)
+    args = stage.args
     config: RelabelConfig = stage.section
     tasks = read_tasks(args.tasks, stage.env)
     rollout = read_store(args.rollout, "transitions", env_id=stage.env.env_id)
+    check_round(rollout, args.round)
     if config.rewards == "environment":
         if "data/reward" not in rollout.arrays:
             raise StoreError(
@@ -107,9 +111,20 @@ def run(args: argparse.Namespace) -> None:
         "transitions": args.transitions,
         "checkpoint": args.checkpoint,
     }
-    label = arrays["data/generated_reward"]
-    extra = {"rows": len(label), "mean_reward": float(label.mean(dtype=np.float64))}
+    reward = arrays["data/generated_reward"]
+    extra = {"rows": len(reward), "mean_reward": float(reward.mean(dtype=np.float64))}
     stage.finish(inputs, {"rewards": args.out}, extra)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the rewards of one rollout.
+
+    Args:
+        args: Parsed arguments.
+    """
+    stage = begin("relabel", args)
+    with lock(args.out.parent):
+        label(stage)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pipeline.cli import stage_main, stage_parser
 from pipeline.data import phase_dataset, read_labelled, read_offline, write_episodes
 from pipeline.models import TrainedModel, read_model
 from pipeline.sections import RolloutConfig
-from pipeline.stage import StageRun, begin
+from pipeline.stage import StageRun, begin, lock
 from pipeline.task_list import TaskList, read_tasks
 from smac_core.dataset import Dataset
 from smac_core.envs.episodes import BatchDriver
@@ -56,15 +56,15 @@ def _exploration_context(stage: StageRun, tasks: TaskList, model: TrainedModel) 
     )
 
 
-def run(args: argparse.Namespace) -> None:
-    """Write this round's transitions.
+def explore(stage: StageRun) -> None:
+    """Visit tasks and write what happened.
 
     Args:
-        args: Parsed arguments.
+        stage: The running stage.
 
     Source: smac-reference section 5.2, points 1a and 1b.
     """
-    stage = begin("rollout", args)
+    args = stage.args
     config: RolloutConfig = stage.section
     tasks = read_tasks(args.tasks, stage.env)
     model = read_model(args.checkpoint, stage.env, current_round=args.round - 1)
@@ -98,7 +98,14 @@ def run(args: argparse.Namespace) -> None:
         "source": result.source,
         "iteration": np.full(len(result.visit), args.round),
     }
-    write_episodes(args.out, stage.env, episodes, labels, rewards=config.record_rewards)
+    write_episodes(
+        args.out,
+        stage.env,
+        episodes,
+        labels,
+        params=stage.env_config.params,
+        rewards=config.record_rewards,
+    )
     inputs: dict[str, Path] = {
         "tasks": args.tasks,
         "checkpoint": args.checkpoint,
@@ -111,6 +118,17 @@ def run(args: argparse.Namespace) -> None:
         "diverged_episodes": int((~episodes.ok).sum()),
     }
     stage.finish(inputs, {"transitions": args.out}, extra)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write this round's transitions.
+
+    Args:
+        args: Parsed arguments.
+    """
+    stage = begin("rollout", args)
+    with lock(args.out.parent):
+        explore(stage)
 
 
 if __name__ == "__main__":

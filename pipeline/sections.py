@@ -182,10 +182,14 @@ def disagreement(section: object) -> str | None:
             fault = f"{validation} validation tasks of {train} training tasks"
         case VisitConfig(prior_steps=0, posterior_steps=0):
             fault = "a visit of no steps"
-        case CollectConfig(initial_steps=0, iterations=0):
-            fault = "neither initial steps nor iterations: no data"
+        case CollectConfig(initial_steps=0):
+            fault = "no initial steps: no data to begin with"
+        case CollectConfig(policy="pearl", visit=VisitConfig(prior_steps=0)):
+            fault = "no prior steps: PEARL's visits have no context"
         case AdaptationConfig(episodes=n, exploration_episodes=exploration) if exploration >= n:
             fault = f"{exploration} exploration episodes of {n}: none is left to measure"
+        case AdaptationConfig(exploration_episodes=0):
+            fault = "no exploration episodes: nothing to adapt to"
         case SliceConfig(take="first" | "last", rows=0):
             fault = f"take {section.take} of 0 rows"
         case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.cli import stage_main, stage_parser
 from pipeline.sections import TasksConfig
-from pipeline.stage import begin
+from pipeline.stage import begin, lock
 from pipeline.task_list import TaskList, write_tasks
 
 
@@ -37,9 +37,10 @@ def run(args: argparse.Namespace) -> None:
         test=ids[train:],
         validation=ids[train - config.num_validation : train],
     )
-    write_tasks(args.out, tasks)
     out: Path = args.out
-    stage.finish({}, {"tasks": out}, manifest=out.with_name("tasks.manifest.json"))
+    with lock(out.parent):
+        write_tasks(out, tasks)
+        stage.finish({}, {"tasks": out}, manifest=out.with_name("tasks.manifest.json"))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ import torch
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.cli import Progress
 from pipeline.files import json_bytes, write_text
+from smac_core.errors import CheckpointError
 
 SAVE_SECONDS = 30.0  # between resume states; what a kill can lose
+COUNTERS = ("environment_steps", "iteration", "update")  # the first columns of metrics.csv
 
 
 class Updates(Protocol):
@@ -59,10 +61,20 @@ class Resume:
 
         Returns:
             Its arrays, or None where there is none.
+
+        Raises:
+            CheckpointError: The state is damaged.
         """
         if not self.path.exists():
             return None
-        checkpoint = read_checkpoint(self.path)
+        try:
+            checkpoint = read_checkpoint(self.path)
+        except CheckpointError as error:
+            raise CheckpointError(
+                "the state of a killed run is damaged",
+                where=self.path,
+                fix=f"remove {self.folder} to begin anew",
+            ) from error
         self.rows = list(checkpoint.metadata["rows"])
         return checkpoint.tensors
 
@@ -151,15 +163,15 @@ def train(
 
 
 def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write metrics as CSV, one column a name.
+    """Write metrics as CSV, one column a name, counters first.
 
     Args:
         path: Where.
         rows: Metrics by name; a missing one is left empty.
     """
-    names: list[str] = []
-    for row in rows:
-        names += [name for name in row if name not in names]
+    # Sorted, because rows that went through a resume state have lost the order of their names.
+    found = {name for row in rows for name in row}
+    names = sorted(found, key=lambda name: (name not in COUNTERS, name))
     lines = [",".join(names)]
     for row in rows:
         cells = [row.get(name, "") for name in names]

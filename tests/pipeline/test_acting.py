@@ -1,0 +1,192 @@
+"""The stages that act: rollouts without rewards, labels from offline data, every arm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.manifest import read_manifest
+from pipeline.schema import EPISODE_SOURCES
+from pipeline.store import next_obs, read_store
+from smac_core.dataset import context_features
+from smac_core.planning import LABEL, generator
+
+HORIZON = 20
+
+
+def read_agent(path: Path):
+    from pipeline.models import read_model
+    from smac_core.envs.point_robot import PointRobot
+
+    return read_model(path, PointRobot()).agent
+
+
+def test_rollouts_have_no_reward(finished):
+    found = finished.transitions(finished.path("rollout"))
+    assert "data/reward" not in found.arrays
+    assert found.attributes["reward_source"] == "none"
+    assert not (finished.path("rollout") / "data/reward").exists()
+    arrays = found.arrays
+    # Two visits of 40 prior steps and 40 posterior steps, whose first episode has no context.
+    codes = [EPISODE_SOURCES[n] for n in ("prior", "prior", "prior", "posterior")]
+    assert arrays["meta/episode_source"].tolist() == codes * 2
+    assert (arrays["meta/episode_iteration"] == 1).all()
+    assert len(arrays["data/obs"]) == 2 * 80
+    manifest = read_manifest(finished.path("rollout").with_name("manifest.json"))
+    assert manifest["environment_steps"] == 160
+    visited = arrays["meta/episode_task_id"].reshape(2, 4)
+    assert visited.tolist() == [[task] * 4 for task in manifest["visited_tasks"]]
+    assert set(manifest["visited_tasks"]) <= {0, 1, 2, 3}
+
+
+def test_rollouts_never_ask_for_a_reward(finished, tmp_path, monkeypatch):
+    from smac_core.envs.point_robot import PointRobot
+
+    def refuse(*_):
+        raise AssertionError("a reward was computed")
+
+    monkeypatch.setattr(PointRobot, "reward", refuse)
+    out = tmp_path / "transitions.zarr"
+    assert finished.call("rollout", changes={"out": out}) == 0
+    with pytest.raises(AssertionError, match="a reward was computed"):
+        finished.call("rollout", method="oracle", changes={"out": out})
+
+
+def test_the_oracles_rollouts_carry_the_true_reward(finished):
+    found = finished.transitions(finished.path("rollout", method="oracle"))
+    goals = np.array(json.loads(finished.path("tasks").read_text())["parameters"])
+    distance = np.linalg.norm(next_obs(found) - goals[found.arrays["data/task_id"]], axis=1)
+    np.testing.assert_allclose(found.arrays["data/reward"], -distance, atol=1e-6)
+    assert found.attributes["reward_source"] == "environment"
+    labels = read_store(finished.path("relabel", method="oracle"), "rewards")
+    np.testing.assert_array_equal(
+        labels.arrays["data/generated_reward"], found.arrays["data/reward"]
+    )
+    assert labels.attributes["reward_source"] == "environment"
+    assert "meta/episode_latent" not in labels.arrays
+
+
+def test_the_oracle_explores_as_smac_does_in_round_one(finished):
+    smac = finished.transitions(finished.path("rollout")).arrays
+    oracle = finished.transitions(finished.path("rollout", method="oracle")).arrays
+    assert {name for name in oracle if name not in smac} == {"data/reward"}
+    for name, array in smac.items():
+        np.testing.assert_array_equal(array, oracle[name])
+
+
+def test_context_of_exploration_grows_with_the_rounds(finished, tmp_path):
+    out = tmp_path / "transitions.zarr"
+    config = finished.section("rollout", context="offline")
+    assert finished.call("rollout", 2, changes={"config": config, "out": out}) == 0
+    offline = finished.transitions(out).arrays
+    growing = finished.transitions(finished.path("rollout", 2)).arrays
+    informed = np.repeat(growing["meta/episode_source"] == EPISODE_SOURCES["posterior"], HORIZON)
+    np.testing.assert_array_equal(growing["data/obs"][~informed], offline["data/obs"][~informed])
+    assert (growing["data/action"][informed] != offline["data/action"][informed]).any()
+
+
+def test_labels_are_the_decoders_under_the_stored_latents(finished):
+    rollout = finished.transitions(finished.path("rollout", 2))
+    labels = read_store(finished.path("relabel", 2), "rewards")
+    assert labels.attributes["rollout_digest"] == rollout.digest
+    agent = read_agent(finished.path("meta_train"))
+    arrays = rollout.arrays
+    episode = np.repeat(np.arange(8), np.diff(arrays["meta/episode_ends"], prepend=0))
+    latent = labels.arrays["meta/episode_latent"]
+    again = agent.decode(arrays["data/obs"], arrays["data/action"], latent, episode)
+    np.testing.assert_array_equal(again, labels.arrays["data/generated_reward"])
+    assert len(np.unique(latent, axis=0)) == 8  # an own context and an own draw an episode
+
+
+def relabelled(finished, out: Path, **changes) -> dict[str, np.ndarray]:
+    assert finished.call("relabel", changes=changes | {"out": out}) == 0
+    return read_store(out, "rewards").arrays
+
+
+def test_the_latents_of_labels_come_from_offline_data_alone(finished, tmp_path):
+    before = read_store(finished.path("relabel"), "rewards").arrays
+    path = finished.path("rollout")
+    arrays = finished.transitions(path).arrays
+    obs, action = arrays["data/obs"].copy(), arrays["data/action"].copy()
+    obs[20:], action[20:] = obs[20:] + 1.0, -action[20:]
+    online = finished.rewrite(path, tmp_path / "online.zarr", data__obs=obs, data__action=action)
+    after = relabelled(finished, tmp_path / "a" / "rewards.zarr", rollout=online)
+    np.testing.assert_array_equal(after["meta/episode_latent"], before["meta/episode_latent"])
+    changed = after["data/generated_reward"] != before["data/generated_reward"]
+    assert not changed[:20].any()
+    assert changed[20:].any()
+    collect = finished.path("collect")
+    reward = finished.transitions(collect).arrays["data/reward"] - 1.0
+    offline = finished.rewrite(collect, tmp_path / "offline.zarr", data__reward=reward)
+    after = relabelled(finished, tmp_path / "b" / "rewards.zarr", transitions=offline)
+    assert (after["meta/episode_latent"] != before["meta/episode_latent"]).all()
+
+
+def test_labels_under_the_mean_have_no_noise(finished, tmp_path):
+    config = finished.section("relabel", latent="mean")
+    found = relabelled(finished, tmp_path / "rewards.zarr", config=config)
+    agent = read_agent(finished.path("meta_train"))
+    offline = finished.transitions(finished.path("collect"))
+    tasks = finished.transitions(finished.path("rollout")).arrays["meta/episode_task_id"]
+    for episode, task in enumerate(tasks):
+        rows = np.flatnonzero(offline.arrays["data/task_id"] == task)
+        rows = rows[generator((0, LABEL, 1, episode)).integers(0, len(rows), 8)]
+        parts = (offline.arrays[f"data/{name}"][rows] for name in ("obs", "action", "reward"))
+        mean = agent.infer([context_features(*parts, None)]).mean[0]
+        np.testing.assert_array_equal(found["meta/episode_latent"][episode], mean)
+
+
+def arms(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, object]]:
+    found = read_store(path, "evaluation", env_id="point-robot")
+    out: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in found.arrays.items():
+        _, arm, field = name.split("/")
+        out.setdefault(arm, {})[field] = array
+    return out, found.attributes
+
+
+TRAIN = ["train_matched", "train_offline", "train_online"]
+
+
+def test_evaluation_has_every_arm(finished):
+    floors = ["test_nothing", "test_random"]
+    found, attributes = arms(finished.path("evaluate", 0))
+    assert sorted(found) == sorted(["test_online", "test_prior", *floors, *TRAIN])
+    assert attributes["arms"] == sorted(found)
+    assert attributes["self_supervised_steps"] == 0
+    found, attributes = arms(finished.path("evaluate", 1))
+    assert sorted(found) == sorted(["test_online", "test_prior", *TRAIN])
+    assert (attributes["method"], attributes["seed"], attributes["round"]) == ("smac", 0, 1)
+    assert attributes["self_supervised_steps"] == 160
+
+
+def test_arms_have_their_shapes(finished):
+    found, _ = arms(finished.path("evaluate", 0))
+    for name, arm in found.items():
+        tasks = [4, 5] if name.startswith("test") else [0, 1, 2]
+        episodes = 3 if name.endswith("online") else 1
+        num = len(tasks)
+        assert arm["task_id"].tolist() == tasks
+        assert arm["episode_return"].shape == (num, 2, episodes)
+        assert (arm["episode_length"] == HORIZON).all()
+        assert arm["posterior_mean"].shape == arm["posterior_variance"].shape == (num, 2, 5)
+        assert arm["posterior_kl"].shape == arm["decoder_mse"].shape == (num, 2)
+        assert arm["final_path"].shape == (num, HORIZON, 2)
+        assert (arm["episode_return"] < 0).all()  # minus a distance
+        informed = name not in {"test_prior", "test_nothing", "test_random"}
+        assert (arm["posterior_kl"] > 0).all() == informed
+    assert (found["test_nothing"]["final_path"] == 0).all()
+    np.testing.assert_allclose(found["test_nothing"]["episode_return"], -HORIZON, rtol=1e-6)
+
+
+def test_arms_that_count_transitions_stop_there(finished, tmp_path):
+    count = {"count": "transitions", "min_transitions": 70}
+    config = finished.section("evaluate", adaptation=count, save_paths=False)
+    out = tmp_path / "returns.zarr"
+    assert finished.call("evaluate", changes={"config": config, "out": out}) == 0
+    found, _ = arms(out)
+    assert found["test_online"]["episode_return"].shape == (2, 2, 4)  # 4 x 20 >= 70
+    assert all("final_path" not in arm for arm in found.values())
