@@ -126,7 +126,7 @@ def slice_rows(
     if selection.take == "first":
         rows = rows[: selection.rows]
     elif selection.take == "last":
-        rows = rows[-selection.rows :]
+        rows = rows[max(len(rows) - selection.rows, 0) :]
     return rows.astype(np.int64)
 
 

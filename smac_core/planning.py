@@ -23,7 +23,8 @@ def generator(key: Key) -> np.random.Generator:
     """Build the generator that a key names.
 
     Args:
-        key: Non-negative integers.
+        key: Non-negative integers below 2³². NumPy pads keys of fewer than four with zeros, so
+            such keys must not differ in trailing zeros alone.
 
     Returns:
         A generator independent of those of all other keys.

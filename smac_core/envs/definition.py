@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from smac_core.errors import ConfigError, TaskError
 
 
+@runtime_checkable
 class Physics(Protocol):
     """A batch of simulators that step together.
 

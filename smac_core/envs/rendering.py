@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import importlib
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ CAMERA = "track"  # of Gymnasium's walkers; models without it get MuJoCo's free 
 BACKENDS = {"egl": "EGL", "osmesa": "OSMesa"}  # in order of preference: module, shared library
 
 
+@runtime_checkable
 class Renderer(Protocol):
     """Draws the first simulator of a batch."""
 
