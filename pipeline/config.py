@@ -331,7 +331,7 @@ def _layers(
     if env is not None:
         path = _overlay_path(run, "env", env)
         document = read_yaml(path)
-        _refuse_sections(document, _SECTIONS, path)
+        _refuse_sections(document, set(_SECTIONS) - {"report"}, path)
         yield f"{path}: {section}", require_mapping(document.get(section), f"{path}: {section}")
     if method is not None:
         path = _overlay_path(run, "method", method)
