@@ -265,7 +265,10 @@ def draw_episodes(results: Results, numbers: Numbers) -> Figure | None:
     figure, panels = grid(len(envs), 2 if len(envs) > 1 else 1, 3.4)
     for env, axes in zip(envs, panels, strict=True):
         for place, method in enumerate(numbers.methods[env.name]):
+            shared = env.methods[place].offline_of in {m.name for m in env.methods[:place]}
             for round_ in dict.fromkeys((0, *method.rounds[-1:])):
+                if shared and round_ == 0:
+                    continue  # the same checkpoint as the other method's
                 means = episode_means(env, method.name, round_)
                 later = round_ > 0
                 axes.plot(
@@ -275,7 +278,7 @@ def draw_episodes(results: Results, numbers: Numbers) -> Figure | None:
                     color=colour(place),
                     marker=marker(place),
                     markerfacecolor=colour(place) if later else "white",
-                    label=f"{method.label}, {f'after round {round_}' if later else 'offline'}",
+                    label=f"{method.label}, {'last round' if later else 'offline phase'}",
                 )
         for floor, interval in numbers.floors[env.name].items():
             if floor == "nothing_return":  # gives the scale

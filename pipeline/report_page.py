@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from pipeline import config as cf
-from pipeline.report_behaviour import find_paths, misses
+from pipeline.report_behaviour import GOAL, VELOCITY, find_paths, misses
 from pipeline.report_data import Results
 from pipeline.report_figures import CURVE, EPISODES, episode_means
 from pipeline.report_numbers import MEANINGS, Numbers
@@ -53,6 +53,7 @@ caption { text-align: left; font-weight: 600; padding: .3rem 0 .4rem; }
 th, td { padding: .38rem .7rem; text-align: left; border-bottom: 1px solid #e4e7eb;
   vertical-align: top; }
 th { border-bottom: 2px solid #9aa5b1; font-weight: 600; vertical-align: bottom; }
+th.group { text-align: center; border-bottom: 1px solid #9aa5b1; }
 .n { text-align: right; } td { white-space: nowrap; }
 td small { display: block; color: #52606d; }
 td.rose { color: #00664b; font-weight: 600; } td.fell { color: #a63c00; font-weight: 600; }
@@ -139,16 +140,32 @@ def _conclusion(results: Results, numbers: Numbers) -> str:
         text = "<p>Nothing was evaluated yet.</p>"
     else:
         text = conclusion(numbers)
-        text += (
-            "<p>Return of the last episode on held-out tasks, after adaptation; nothing but the "
-            "offline data had a true reward (except for the oracle, whose self-supervised phase "
-            "has them). Rose and fell: the interval of the change excludes zero.</p>"
+        text += _paragraphs(
+            [
+                "Return of the last episode on held-out tasks, after adaptation. Rose and fell: "
+                "the interval of the change excludes zero.",
+                _reward_sources(results, numbers),
+            ]
         )
         text += _list(sample(numbers, env) for env in numbers.methods)
     if not results.missing:
         return text
     head = "<p><strong>Missing from this run</strong></p>"
     return text + f'<div class="missing">{head}{_list(_missing(results))}</div>'
+
+
+def _reward_sources(results: Results, numbers: Numbers) -> str:
+    """Say from the configuration which methods saw true rewards after the offline data."""
+    sources: dict[str, list[str]] = {}
+    for method in numbers:
+        if method.online:
+            section = cf.stage_config(results.run, "relabel", method.env, method.name)
+            labels = sources.setdefault(section.rewards, [])
+            labels += [method.label] if method.label not in labels else []
+    said = {"decoder": "only the offline data had a true reward; its learned decoder gave the rest"}
+    said["environment"] = "the environment's own rewards went on"
+    parts = [f"{', '.join(labels)}: {said[source]}" for source, labels in sources.items()]
+    return f"{'. '.join(parts)}." if parts else ""
 
 
 def _missing(results: Results) -> list[str]:
@@ -226,9 +243,14 @@ def _behaviour(results: Results, numbers: Numbers, figures: Mapping[str, Drawing
         measured = [
             (seeds[0].title, misses(env, seeds)) for seeds in checkpoints if misses(env, seeds)
         ]
-        caption = [f"{env.name}: the last episode on every held-out task."]
+        seen = "a mark is a held-out task; on the dashed line the target is met"
+        if VELOCITY not in env.tasks.fields:
+            stars = "; stars are the goals" if env.tasks.fields == GOAL else ""
+            seen = f"paths on the held-out tasks, a colour a task, ending in a dot{stars}"
+            seen += f"; seed {checkpoints[0][0].seed}" if checkpoints else ""
+        caption = [f"{env.name}, last episode: {seen}."]
         if measured and measured[0][1]:
-            parts = [f"{title} {number(miss[1])}" for title, miss in measured if miss]
+            parts = [f"{title}: {number(miss[1])}" for title, miss in measured if miss]
             caption += [f"Mean {measured[0][1][0]}: {'; '.join(parts)}."]
         if not checkpoints:
             caption = [f"{env.name}: no paths were kept."]

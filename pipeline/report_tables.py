@@ -18,7 +18,7 @@ def table(
     *,
     words: int = 1,
     note: str = "",
-    stacked: bool = False,
+    groups: Sequence[tuple[str, int]] = (),
 ) -> str:
     """Write a table.
 
@@ -27,7 +27,7 @@ def table(
         rows: Cells as plain text.
         words: How many columns hold words; the others are numbers, and align right.
         note: What stands above it.
-        stacked: Whether intervals stand below their means.
+        groups: Names above columns, and over how many; then intervals stand below their means.
 
     Returns:
         HTML.
@@ -39,15 +39,16 @@ def table(
             kind = "" if place < words else ' class="n"'
             known = f' class="n {cell}"' if cell in {"rose", "fell", "unclear"} else kind
             text = escape(cell)
-            if stacked and text.endswith("]"):
+            if groups and text.endswith("]"):
                 text = text.replace(" [", "<small>[") + "</small>"
             parts.append(f"<{tag}{known}>{text}</{tag}>")
         return f"<tr>{''.join(parts)}</tr>"
 
     caption = f"<caption>{escape(note)}</caption>" if note else ""
+    above = "".join(f'<th class="group" colspan="{n}">{escape(g)}</th>' for g, n in groups)
     body = "".join(line("td", row) for row in rows)
     return (
-        f'<div class="wide"><table>{caption}<thead>{line("th", head)}</thead>'
+        f'<div class="wide"><table>{caption}<thead><tr>{above}</tr>{line("th", head)}</thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -109,10 +110,11 @@ def returns_table(env: EnvResults, numbers: Numbers) -> str:
     ]
     for floor, interval in numbers.floors[env.name].items():
         rows.append((f"floor: {FLOORS[floor]}", written(interval), *("",) * 8))
-    head = ("", "test tasks, before", "after", "change", "no adaptation, before", "after")
-    more = ("train tasks, before", "after", "above the better floor, before", "after")
+    pair = ("before", "after")
+    head = ("", *pair, "change", *pair, *pair, *pair)
+    groups = (("", 1), ("test tasks", 3), ("test tasks, no adaptation", 2), ("train tasks", 2))
     note = f"{env.name}: mean return, and its interval below it"
-    return table((*head, *more), rows, note=note, stacked=True)
+    return table(head, rows, note=note, groups=(*groups, ("above the better floor", 2)))
 
 
 def _pair(method: MethodNumbers, quantity: str) -> str:
@@ -145,12 +147,11 @@ def model_table(env: EnvResults, numbers: Numbers) -> str:
                 "–" if closed is None else percent(closed),
             )
         )
-    errors = ("decoder error, offline data", "train tasks", "test tasks")
     return table(
-        ("", *errors, "KL gap, before", "after", "closed"),
+        ("", "offline data", "train tasks", "test tasks", "before", "after", "closed"),
         rows,
-        note=f"{env.name}: mean squared error of the decoded rewards, before → after; "
-        "KL gap in nats [interval]",
+        groups=(("", 1), ("squared error of decoded rewards", 3), ("KL gap, nats", 3)),
+        note=f"{env.name}: reward decoder, before → after, and context shift",
     )
 
 
