@@ -219,7 +219,7 @@ def load_environment(definition: str, params: Mapping[str, object] | None = None
     module_name, _, class_name = definition.partition(":")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             "unknown environment definition",
             where=definition,

@@ -6,7 +6,7 @@ under the same actions they give the same numbers, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, SupportsFloat
 
 import gymnasium
@@ -43,7 +43,7 @@ class SmacEnv(gymnasium.Env[Floats, Floats]):
         self,
         definition: Environment | str,
         params: Mapping[str, object] | None = None,
-        task: Sequence[float] | None = None,
+        task: npt.ArrayLike | None = None,
         tasks: npt.ArrayLike | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class SmacEnv(gymnasium.Env[Floats, Floats]):
         limit = np.finfo(np.float32).max
         self.observation_space = Box(-limit, limit, (definition.obs_dim,), np.float32)
         self.action_space = Box(-1.0, 1.0, (definition.action_dim,), np.float32)
-        self._fixed = None if task is None else self._checked([task])
+        self._fixed = None if task is None else self._checked(np.asarray(task)[None])
         self._tasks = None if tasks is None else np.asarray(tasks, dtype=np.float64)
         self._physics = definition.make_physics(1)
         self._active = np.ones(1, dtype=bool)
@@ -198,7 +198,7 @@ class SmacEnv(gymnasium.Env[Floats, Floats]):
                 found=", ".join(sorted(options)),
             )
         if "task" in options:
-            return self._checked([options["task"]])
+            return self._checked(np.asarray(options["task"])[None])
         if "task_id" in options:
             return self._listed(options["task_id"])
         if self._fixed is not None:
@@ -207,7 +207,7 @@ class SmacEnv(gymnasium.Env[Floats, Floats]):
         seed = int(self.np_random.integers(2**32))
         return self._checked(self.definition.sample_tasks(seed, 1, 0))
 
-    def _listed(self, task_id: int) -> npt.NDArray[np.float64]:
+    def _listed(self, task_id: object) -> npt.NDArray[np.float64]:
         if self._tasks is None:
             self._tasks = self.definition.sample_tasks(PUBLISHED_SEED, *PUBLISHED_TASKS)
         number = len(self._tasks)
