@@ -83,18 +83,30 @@ class LearningCollector:
 
         Source: smac-reference section 4, point 2.
         """
-        collection, config = self.collection, self.config
-        rng = generator((config.seed, COLLECT, iteration))
-        drawn = rng.integers(0, len(collection.tasks.train), config.tasks_per_iteration)
-        task_ids = np.asarray(collection.tasks.train, dtype=np.int64)[drawn]
+        train = np.asarray(self.collection.tasks.train, dtype=np.int64)
+        rng = generator((self.config.seed, COLLECT, iteration))
+        drawn = rng.integers(0, len(train), self.config.tasks_per_iteration)
+        self._visit_tasks(train[drawn], iteration, explore=self.latents is None)
+
+    def visit_all(self, iteration: int) -> None:
+        """Collect from every training task once, with the finished collector.
+
+        Args:
+            iteration: Number that the store gives to these episodes.
+        """
+        train = np.asarray(self.collection.tasks.train, dtype=np.int64)
+        self._visit_tasks(train, iteration, explore=True)
+
+    def _visit_tasks(self, task_ids: np.ndarray, iteration: int, *, explore: bool) -> None:
         keys: list[Key] = [
-            (config.seed, COLLECT, iteration, int(task), visit)
+            (self.config.seed, COLLECT, iteration, int(task), visit)
             for visit, task in enumerate(task_ids)
         ]
         if self.latents is None:
             episodes, visit, source = self._visit_as_pearl(task_ids, keys)
         else:
-            episodes, visit, source = self._visit_as_told(task_ids, keys)
+            episodes, visit, source = self._visit_as_told(task_ids, keys, explore=explore)
+        collection = self.collection
         collection.clear_context(task_ids)
         owner = task_ids[visit]
         collection.add(episodes, owner, source, np.full(len(owner), iteration), source == PRIOR)
@@ -129,17 +141,23 @@ class LearningCollector:
         return result.episodes, result.visit, result.source.astype(np.int64)
 
     def _visit_as_told(
-        self, task_ids: np.ndarray, keys: list[Key]
+        self, task_ids: np.ndarray, keys: list[Key], *, explore: bool
     ) -> tuple[Episodes, np.ndarray, np.ndarray]:
-        """All episodes act on the task itself; the first ones count as prior, for the context."""
+        """Act on the true task; where exploration is asked for, first on random training tasks.
+
+        The exploration block stands for PEARL's episodes under the prior: the data then hold both
+        what exploration looks like and what adapted behaviour looks like.
+        """
         assert self.latents is not None
         visit_config = self.config.visit
-        steps = visit_config.prior_steps + visit_config.posterior_steps
-        count = -(-steps // self.env.horizon)
         prior_count = -(-visit_config.prior_steps // self.env.horizon)
+        count = prior_count + -(-visit_config.posterior_steps // self.env.horizon)
         visit = np.repeat(np.arange(len(task_ids)), count)
         number = np.tile(np.arange(count), len(task_ids))
-        latents = self.latents[task_ids[visit]]
+        train = np.asarray(self.collection.tasks.train, dtype=np.int64)
+        others = generator((*keys[0], 1_000_000)).integers(0, len(train), len(visit))
+        told = np.where(explore & (number < prior_count), train[others], task_ids[visit])
+        latents = self.latents[told]
         plan = plan_episodes(
             self.env,
             [(*keys[v], int(n)) for v, n in zip(visit, number, strict=True)],
@@ -148,7 +166,7 @@ class LearningCollector:
             resample_every_step=False,
         )
         episodes = self.collection.driver.run(self.agent().stochastic(), plan, rewards=True)
-        source = np.where(number < max(prior_count, 1), PRIOR, POSTERIOR)
+        source = np.where(number < prior_count, PRIOR, POSTERIOR)
         return episodes, visit, source.astype(np.int64)
 
     def _features(self, episodes: Episodes) -> np.ndarray:
@@ -274,6 +292,7 @@ def collect_with_learner(collection: Collection, out: Path, key: Mapping[str, ob
     else:
         collector.load_state(saved)
     first = int(collection.iteration.max()) + 1
+    last = config.iterations + config.final_visits
     total = (config.iterations - first + 1) * config.updates_per_iteration
     with Progress("collector's updates", max(total, 0)) as progress:
         for iteration in range(first, config.iterations + 1):
@@ -282,4 +301,6 @@ def collect_with_learner(collection: Collection, out: Path, key: Mapping[str, ob
             resume.rows.append(collector.measure(iteration))
             if resume.due():
                 resume.save(collector.state())
+    for iteration in range(max(first, config.iterations + 1), last + 1):
+        collector.visit_all(iteration)
     return resume

@@ -49,6 +49,7 @@ class CollectConfig:
     iterations: int = 0
     tasks_per_iteration: int = 5
     updates_per_iteration: int = 16000
+    final_visits: int = 0  # passes over all training tasks by the finished collector
     evaluate_every: int = 0  # iterations between points of the learning curve; 0: none
     visit: VisitConfig = field(default_factory=VisitConfig)
     networks: NetworkConfig = field(default_factory=NetworkConfig)
