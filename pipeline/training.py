@@ -156,10 +156,9 @@ def train(
             done = learner.num_updates
             if done % log_every == 0 or done == total:
                 resume.rows.append({"update": done, **learner.read_metrics()})
-            if done % 50 == 0:
-                progress.update(done - first)
-                if resume.due():
-                    resume.save(learner.state())
+            progress.update(done - first)
+            if done % 50 == 0 and resume.due():
+                resume.save(learner.state())
 
 
 def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

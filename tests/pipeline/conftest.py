@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -254,6 +255,29 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def copied(finished: Run, tmp_path: Path) -> Run:
-    """A copy of that run, to change and to break."""
-    shutil.copytree(finished.root, tmp_path / "run")
+    """A copy of that run, to change and to break; without round 0, which has many files."""
+    ignored = shutil.ignore_patterns("round0")
+    shutil.copytree(finished.root, tmp_path / "run", ignore=ignored)
     return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def refused(copied: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Calls a stage that must refuse and leave the disk as it was; gives its one line."""
+
+    def snapshot() -> dict[str, bytes]:
+        found = read_tree(copied.root)
+        return {name: data for name, data in found.items() if not name.endswith("/.lock")}
+
+    def call(stage: str, *where: int, **options: Any) -> str:
+        before = snapshot()
+        capsys.readouterr()
+        assert copied.call(stage, *where, **options) == 2
+        *said, line = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        # A stage that got as far as training has told of its progress.
+        assert all(re.fullmatch(r"[a-z0-9 ]+ updates \d+/\d+ \d+ s .*", text) for text in said)
+        assert snapshot() == before
+        return line
+
+    return call
