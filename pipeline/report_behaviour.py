@@ -125,7 +125,8 @@ def draw_paths(env: EnvResults, methods: list[MethodNumbers]) -> Figure | None:
         axes.set_title(seeds[0].title.replace(", ", ",\n", 1), fontsize=10)
     _share_limits(panels)
     if by_velocity:
-        panels[0].legend(fontsize=9, loc="upper left", handletextpad=0.3, borderpad=0.2)
+        fullest = max(range(len(panels)), key=lambda panel: len(checkpoints[panel]))
+        panels[fullest].legend(fontsize=9, loc="upper left", handletextpad=0.3, borderpad=0.2)
     return figure
 
 
@@ -262,7 +263,7 @@ def draw_training(env: EnvResults) -> Figure | None:
 
 
 def _draw_metric(axes: Axes, env: EnvResults, name: str) -> None:
-    lowest = np.inf
+    lowest, highest = np.inf, -np.inf
     for place, method in enumerate(env.methods):
         for phase in (method.offline_metrics, method.online_metrics):
             for table in phase.values():
@@ -270,6 +271,7 @@ def _draw_metric(axes: Axes, env: EnvResults, name: str) -> None:
                 if not known.any():
                     continue
                 lowest = min(lowest, float(table[name][known].min()))
+                highest = max(highest, float(table[name][known].max()))
                 axes.plot(
                     table["update"][known],
                     table[name][known],
@@ -287,5 +289,7 @@ def _draw_metric(axes: Axes, env: EnvResults, name: str) -> None:
     }
     for start in starts:
         axes.axvline(start, color=FLOOR, linestyle=":", linewidth=1.2)
-    if name.endswith("_loss") and lowest > 0:
+    if name.endswith("_loss") and 0 < 10 * lowest < highest:
         axes.set_yscale("log")
+    if name == "effective_sample_size":
+        axes.set_ylim(min(0.9, lowest - 0.02), 1.01)  # else rounding errors fill the panel
