@@ -10,7 +10,7 @@ from smac_core.adaptation import act_at_random
 from smac_core.agent import prior
 from smac_core.envs.cheetah_vel import CheetahVel
 from smac_core.envs.episodes import BatchDriver, Episodes, Plan
-from smac_core.envs.mujoco_physics import MAX_STATE, gymnasium_asset, load_mjcf
+from smac_core.envs.mujoco_physics import MAX_STATE, load_mjcf
 from smac_core.errors import SimulationError
 from smac_core.planning import plan_episodes
 
@@ -42,7 +42,7 @@ def test_the_task_list_is_the_published_one_bit_for_bit() -> None:
 
 def test_observations_and_rewards_equal_plain_mujoco(episodes: Episodes) -> None:
     plan = random_plan(40)
-    model = mujoco.MjModel.from_xml_path(gymnasium_asset("half_cheetah.xml"))
+    model = load_mjcf("half_cheetah.xml")
     data = mujoco.MjData(model)
     for row in (0, 7):
         goal = plan.task[row, 0]
