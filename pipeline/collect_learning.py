@@ -29,7 +29,7 @@ from smac_core.planning import (
     plan_episodes,
 )
 from smac_core.sampler import HostSampler
-from smac_core.visits import POSTERIOR, PRIOR, run_visits
+from smac_core.visits import POSTERIOR, PRIOR, VisitedEpisodes, run_visits
 
 
 class LearningCollector:
@@ -118,7 +118,7 @@ class LearningCollector:
         bags: dict[int, np.ndarray] = {}
         size = self.config.visit.context_size
 
-        def keep(block) -> None:  # type: ignore[no-untyped-def]
+        def keep(block: VisitedEpisodes) -> None:
             for visit in range(len(task_ids)):
                 mine = block.episodes.select(np.flatnonzero(block.visit == visit))
                 bags[visit] = self._features(mine)

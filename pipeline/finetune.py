@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 
-from pipeline.checkpoint import write_checkpoint
 from pipeline.cli import stage_main, stage_parser
 from pipeline.data import phase_dataset, read_labelled, read_offline
 from pipeline.manifest import path_digest
-from pipeline.models import read_model
+from pipeline.models import TrainedModel, read_model
+from pipeline.phase import prepare, train_phase
 from pipeline.sections import FinetuneConfig
-from pipeline.stage import begin, lock
+from pipeline.stage import begin
 from pipeline.task_list import read_tasks
-from pipeline.training import resume_state, single_thread, train, write_metrics
 from smac_core.errors import CheckpointError
-from smac_core.learner import Learner, resolve_device
+from smac_core.learner import Learner
 from smac_core.networks import Shapes
 from smac_core.sampler import HostSampler
 
@@ -36,6 +36,20 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
 
+def _continued(path: Path, model: TrainedModel, learner: Learner) -> Learner:
+    """Load the whole state of the round before into a learner."""
+    try:
+        learner.load_state(model.checkpoint.tensors)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            "checkpoint without the learner's state",
+            where=path,
+            found=str(error).splitlines()[0],
+            fix="pass a checkpoint of meta_train or finetune",
+        ) from error
+    return learner
+
+
 def run(args: argparse.Namespace) -> None:
     """Write this round's checkpoint.
 
@@ -46,8 +60,7 @@ def run(args: argparse.Namespace) -> None:
     """
     stage = begin("finetune", args)
     config: FinetuneConfig = stage.section
-    single_thread(config.learner.matmul_precision)
-    device = resolve_device(config.learner.device)
+    device = prepare(config.learner)
     tasks = read_tasks(args.tasks, stage.env)
     model = read_model(args.checkpoint, stage.env, current_round=args.round - 1)
     rounds = read_labelled(args.rollouts, args.rewards, stage.env, args.round)
@@ -59,65 +72,33 @@ def run(args: argparse.Namespace) -> None:
         config.context_growth,
         context_next_obs=model.agent.context_next_obs,
     )
-    shapes = Shapes(stage.env.obs_dim, stage.env.action_dim)
-    learner = Learner(shapes, model.networks, config.learner, args.seed, device)
-    try:
-        learner.load_state(model.checkpoint.tensors)
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            "checkpoint without the learner's state",
-            where=args.checkpoint,
-            found=str(error).splitlines()[0],
-            fix="pass a checkpoint of meta_train or finetune",
-        ) from error
-    sampler = HostSampler(
-        data, config.learner, shapes, model.networks.latent_dim, args.seed, device
-    )
-    total = learner.num_updates + config.updates
-    before = path_digest(args.checkpoint)
-    key = {
-        "section": asdict(config),
-        "seed": args.seed,
-        "code": stage.code_digest,
-        "tasks": path_digest(args.tasks),
-        "transitions": path_digest(args.transitions),
-        "checkpoint": before,
-        "rewards": [path_digest(path) for path in args.rewards],
+    networks, shapes = model.networks, Shapes(stage.env.obs_dim, stage.env.action_dim)
+    learner = Learner(shapes, networks, config.learner, args.seed, device)
+    inputs = {
+        "tasks": args.tasks,
+        "transitions": args.transitions,
+        "checkpoint": args.checkpoint,
     }
-    with lock(args.out.parent):
-        resume = resume_state(args.out, key)
-        train(
-            learner,
-            lambda update: learner.update(sampler.draw(update)),
-            total,
-            config.learner.log_every,
-            resume,
-            f"round {args.round} updates",
-        )
-        metadata = {
-            **model.metadata,
-            "method": args.method,
-            "round": args.round,
-            "self_supervised_steps": sum(len(part) for part in rounds),
-            "context_growth": config.context_growth,
-            "learner": asdict(config.learner),
-            "lineage": [*model.metadata["lineage"], {"stage": "finetune", "checkpoint": before}],
-        }
-        write_checkpoint(args.out, learner.state(), metadata)
-        metrics = args.out.parent / "metrics.csv"
-        write_metrics(metrics, resume.rows)
-        inputs = {"tasks": args.tasks, "transitions": args.transitions}
-        inputs["checkpoint"] = args.checkpoint
-        for number, (rollout, reward) in enumerate(
-            zip(args.rollouts, args.rewards, strict=True), start=1
-        ):
-            inputs |= {f"rollout{number}": rollout, f"rewards{number}": reward}
-        stage.finish(
-            inputs,
-            {"checkpoint": args.out, "metrics": metrics},
-            {"device": str(device), "updates": config.updates},
-        )
-        resume.clear()
+    for number, pair in enumerate(zip(args.rollouts, args.rewards, strict=True), start=1):
+        inputs |= {f"rollout{number}": pair[0], f"rewards{number}": pair[1]}
+    before = path_digest(args.checkpoint)
+    metadata = {
+        **model.metadata,
+        "method": args.method,
+        "round": args.round,
+        "self_supervised_steps": sum(len(part) for part in rounds),
+        "context_growth": config.context_growth,
+        "learner": asdict(config.learner),
+        "lineage": [*model.metadata["lineage"], {"stage": "finetune", "checkpoint": before}],
+    }
+    train_phase(
+        stage,
+        _continued(args.checkpoint, model, learner),
+        HostSampler(data, config.learner, shapes, networks.latent_dim, args.seed, device),
+        label=f"round {args.round} updates",
+        inputs=inputs,
+        metadata=metadata,
+    )
 
 
 if __name__ == "__main__":

@@ -13,14 +13,7 @@ from torch import Tensor
 
 from smac_core.config import NetworkConfig, PearlConfig
 from smac_core.encoder import infer_posterior, kl_to_prior, sample_latent
-from smac_core.learner import (
-    Batch,
-    ParameterGroup,
-    read_scalars,
-    restore_groups,
-    save_groups,
-    spread,
-)
+from smac_core.learner import Batch, spread
 from smac_core.losses import (
     action_distribution,
     bellman_target,
@@ -36,6 +29,7 @@ from smac_core.networks import (
     network_shapes,
     view_mlp,
 )
+from smac_core.parameters import ParameterGroup, read_scalars, restore_groups, save_groups
 
 # oyster sets 1e-3 where the released SMAC configuration sets none; see docs/deviations.md#D15.
 
@@ -116,7 +110,9 @@ class PearlLearner:
         self.num_updates += 1
         self.metrics = metrics
 
-    def _latent(self, batch: Batch, task: np.ndarray, metrics: dict[str, Tensor]):  # type: ignore[no-untyped-def]
+    def _latent(
+        self, batch: Batch, task: np.ndarray, metrics: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Draw z per task from the posterior, or take the task itself."""
         size = batch.reward.shape[1]
         if self.task_latents is not None:
