@@ -10,9 +10,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import files
+from pipeline.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,13 +83,13 @@ from smac_core.envs.point_robot import PointRobot
 
 
 class Faulty(PointRobot):
-    def __init__(self, after=0, what="observation"):
-        self.after, self.what = after, what
+    def __init__(self, limit=100.0, what="observation"):
+        self.limit, self.what = limit, what
 
     def observe(self, state):
         obs = super().observe(state)
-        far = self.what == "observation" and (np.abs(state).sum(axis=1) > 0) >= self.after
-        return np.where(np.broadcast_to(far, len(obs))[:, None], np.nan, obs).astype("f4")
+        far = np.abs(state).sum(axis=1, keepdims=True) > self.limit
+        return np.where(far, np.nan, obs).astype("f4")
 
     def reward(self, before, action, after, task):
         return super().reward(before, action, after, task) * (
@@ -118,8 +120,8 @@ def faulty(copied, tmp_path, monkeypatch):
             (stage, params, said)
             for stage in ("collect", "rollout", "evaluate")
             for params, said in (
-                ({"after": 0}, "observation is not finite at the start of an episode"),
-                ({"after": 1}, "simulator diverged at the first step"),
+                ({"limit": -1.0}, "observation is not finite at the start of an episode"),
+                ({"limit": 0.0}, "simulator diverged at the first step"),
             )
         ),
         ("collect", {"what": "reward"}, "reward is not finite"),
@@ -130,6 +132,20 @@ def test_nan_from_the_simulator(refused, faulty, stage, params, said):
     line = refused(stage, changes=faulty(stage, **params))
     assert said in line
     assert "point-robot" in line
+
+
+def test_a_simulator_that_diverges_later_cuts_its_episode(copied, faulty):
+    assert copied.call("rollout", changes=faulty("rollout", limit=0.25)) == 0
+    found = copied.transitions(copied.path("rollout"))
+    lengths = np.diff(found.arrays["meta/episode_ends"], prepend=0)
+    cut = ~found.arrays["meta/episode_ok"]
+    assert cut.any()
+    np.testing.assert_array_equal(cut, lengths < 20)
+    assert np.isfinite(found.arrays["data/obs"]).all()
+    assert found.arrays["data/truncated"].sum() == len(lengths)
+    assert not found.arrays["data/terminated"].any()
+    manifest = read_manifest(copied.path("rollout").with_name("manifest.json"))
+    assert manifest["diverged_episodes"] == cut.sum()
 
 
 @pytest.mark.parametrize("seed", ["one", "-1", "1.5", "", "1e3"])
