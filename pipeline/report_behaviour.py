@@ -125,8 +125,7 @@ def draw_paths(env: EnvResults, methods: list[MethodNumbers]) -> Figure | None:
         axes.set_title(seeds[0].title.replace(", ", ",\n", 1), fontsize=10)
     _share_limits(panels)
     if by_velocity:
-        fullest = max(range(len(panels)), key=lambda panel: len(checkpoints[panel]))
-        panels[fullest].legend(fontsize=9, loc="upper left", handletextpad=0.3, borderpad=0.2)
+        legend_below(figure, panels)
     return figure
 
 
