@@ -1,0 +1,210 @@
+"""Rows ``sample``: one meta-batch into the learner's tensors.
+
+Ours: ``kernels.sample`` into buffers that the tensors share. Baseline: the authors' buffers, one
+ring of float64 arrays a task, indexed row list by row list, stacked, and converted to float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Effort, Label, Row, Work, compare
+from kernels.sample import sample_meta_batch
+from smac_core.config import LearnerConfig
+from smac_core.dataset import Dataset, Transitions, build_dataset
+from smac_core.networks import Shapes
+from smac_core.sampler import HostSampler
+
+CONFIG = LearnerConfig(num_tasks=4, rows_per_task=256, context_size=64)
+TASKS, ROWS_PER_TASK = 100, 5000
+SIZES = (Shapes(27, 8), Shapes(376, 17))  # ant, humanoid
+LATENT_DIM = 5
+FIELDS = ("obs", "action", "reward", "next_obs", "terminated")
+
+
+def make_dataset(shapes: Shapes, tasks: int, rows_per_task: int) -> Dataset:
+    """Fill a dataset with noise.
+
+    Args:
+        shapes: Sizes of the environment.
+        tasks: Number of tasks.
+        rows_per_task: Transitions of each.
+
+    Returns:
+        The dataset; every row is a replay row and a context row.
+    """
+    rng = np.random.default_rng(0)
+    total = tasks * rows_per_task
+
+    def noise(*dims: int) -> np.ndarray:
+        return rng.random((total, *dims), dtype=np.float32)
+
+    task_id = np.repeat(np.arange(tasks), rows_per_task)
+    transitions = Transitions(
+        obs=noise(shapes.obs_dim),
+        action=noise(shapes.action_dim),
+        reward=noise(),
+        next_obs=noise(shapes.obs_dim),
+        terminated=np.zeros(total, dtype=np.float32),
+        task_id=task_id,
+        source=np.zeros(total, dtype=np.int64),
+    )
+    rows = np.split(np.arange(total), tasks)
+    return build_dataset(transitions, range(tasks), rows, rows)
+
+
+class PlainSampler:
+    """The authors' way: float64 arrays task by task, and NumPy's fancy indexing.
+
+    Args:
+        dataset: What to draw from; copied.
+        config: Meta-batch sizes.
+        seed: Of the draws.
+    """
+
+    def __init__(self, dataset: Dataset, config: LearnerConfig, seed: int = 0) -> None:
+        self.config = config
+        self.rng = np.random.default_rng(seed)
+        rows = dataset.transitions
+        self.buffers = [
+            {name: getattr(rows, name)[dataset.replay.of(slot)].astype(float) for name in FIELDS}
+            for slot in range(len(dataset.task_ids))
+        ]
+
+    def gather(self, tasks: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Index every task's arrays and stack the results.
+
+        Args:
+            tasks: ``[M]`` slots.
+            rows: ``[M, B]`` numbers within the task.
+
+        Returns:
+            ``[M, B, ...]`` float64 by field.
+        """
+        batches = [
+            {name: array[index] for name, array in self.buffers[task].items()}
+            for task, index in zip(tasks, rows, strict=True)
+        ]
+        return {name: np.concatenate([b[name][None] for b in batches]) for name in FIELDS}
+
+    def gather_context(self, tasks: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Index what the encoder sees.
+
+        Args:
+            tasks: ``[M]`` slots.
+            rows: ``[M, K]`` numbers within the task.
+
+        Returns:
+            ``[M, K, obs_dim + action_dim + 1]`` float64.
+        """
+        found = self.gather(tasks, rows)
+        parts = [found["obs"], found["action"], found["reward"][..., None]]
+        return np.concatenate(parts, axis=2)
+
+    def draw(self) -> list[torch.Tensor]:
+        """Draw one meta-batch.
+
+        Returns:
+            Float32 tensors: the fields in order, then the context.
+        """
+        cfg = self.config
+        tasks = self.rng.integers(0, len(self.buffers), cfg.num_tasks)
+        length = len(self.buffers[0]["reward"])
+        drawn = self.gather(tasks, self.rng.integers(0, length, (cfg.num_tasks, cfg.rows_per_task)))
+        picks = self.rng.integers(0, length, (cfg.num_tasks, cfg.context_size))
+        arrays = [*drawn.values(), self.gather_context(tasks, picks)]
+        return [torch.from_numpy(array).float() for array in arrays]
+
+
+class _Ours:
+    """The compiled draw into the learner's buffers, without and with the learner's noise."""
+
+    def __init__(self, dataset: Dataset, shapes: Shapes) -> None:
+        cpu = torch.device("cpu")
+        self.sampler = HostSampler(dataset, CONFIG, shapes, LATENT_DIM, 0, cpu)
+        self.update = 0
+
+    def rows(self) -> int:
+        self.update += 1
+        sampler, data, out = self.sampler, self.sampler.dataset, self.sampler.buffers
+        table = data.transitions
+        sample_meta_batch(
+            sampler.key,
+            self.update,
+            sampler.pool,
+            data.replay.index,
+            data.replay.starts,
+            data.context.index,
+            data.context.starts,
+            table.obs,
+            table.action,
+            table.reward,
+            table.next_obs,
+            table.terminated,
+            data.features,
+            sampler.task,
+            out["obs"],
+            out["action"],
+            out["reward"],
+            out["next_obs"],
+            out["terminated"],
+            out["context"],
+        )
+        return 1
+
+    def everything(self) -> int:
+        self.update += 1
+        self.sampler.draw(self.update)
+        return 1
+
+
+def _plain_rows(sampler: PlainSampler) -> int:
+    sampler.draw()
+    return 1
+
+
+def _plain_everything(sampler: PlainSampler, action_dim: int) -> int:
+    """Also draw what the published update draws inside: two latents, two actions a row."""
+    sampler.draw()
+    cfg = sampler.config
+    for shape in (
+        (cfg.num_tasks, LATENT_DIM),
+        (cfg.num_tasks * cfg.rows_per_task, action_dim),
+    ):
+        torch.randn(shape)
+        torch.randn(shape)
+    return 1
+
+
+def rows(name: str, effort: Effort) -> Iterator[Row]:
+    """Measure small and large observations.
+
+    Args:
+        name: ``sample``.
+        effort: How long.
+
+    Yields:
+        Two rows a size: transitions and contexts alone, and with the update's noise.
+    """
+    torch.set_num_threads(1)
+    tasks = TASKS // 10 if effort.quick else TASKS
+    for shapes in SIZES:
+        dataset = make_dataset(shapes, tasks, ROWS_PER_TASK)
+        ours, plain = _Ours(dataset, shapes), PlainSampler(dataset, CONFIG)
+        size = f"obs {shapes.obs_dim}, {tasks} x {ROWS_PER_TASK} rows"
+        against = "float64 buffers, fancy indexing"
+        pairs = {
+            size: (Work(ours.rows), partial(_plain_rows, plain)),
+            f"{size}, with noise": (
+                Work(ours.everything),
+                partial(_plain_everything, plain, shapes.action_dim),
+            ),
+        }
+        for text, (mine, theirs) in pairs.items():
+            label = Label(name, text, "meta-batches/s")
+            yield from compare(label, mine, {against: Work(theirs)}, effort)
+        del dataset, ours, plain, pairs  # gigabytes, before the next size makes its own
