@@ -43,10 +43,12 @@ def _check_rows(rows: Ints, limit: int) -> None:
 
 @helper
 def _gather(source: Floats, rows: Ints, out: Floats) -> None:
-    """Copy rows; a plain loop, for a slice assignment costs more than these few values."""
+    """Copy rows through one-dimensional views, which the compiler turns into vector copies."""
+    width = source.shape[1]
     for i in range(rows.size):
-        for j in range(source.shape[1]):
-            out[i, j] = source[rows[i], j]
+        row, into = source[rows[i]], out[i]
+        for j in range(width):
+            into[j] = row[j]
 
 
 @helper
