@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,3 +139,12 @@ def test_the_store_records_the_parameters_of_the_environment(finished, tmp_path,
     changes = {"config": json.dumps(document), "out": out}
     assert finished.call("collect", changes=changes) == 0
     assert finished.transitions(out).attributes["env_params"] == {"width": 2.5}
+
+
+def test_the_metrics_page_names_what_the_stages_write(finished, collected):
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    explained = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    files = [path.with_name("metrics.csv") for path in collected.values()]
+    files += (finished.root / "results").rglob("metrics.csv")
+    written = {name for file in files for name in file.read_text().splitlines()[0].split(",")}
+    assert written == explained
