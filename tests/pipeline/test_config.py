@@ -167,6 +167,11 @@ def test_faults_of_a_preset(mapping, words):
         ("collect", {"initial_steps": 0}, ["no data"]),
         ("rollout", {"visit": {"prior_steps": 0, "posterior_steps": 0}}, ["no steps"]),
         ("evaluate", {"adaptation": {"exploration_episodes": 3}}, ["none is left to measure"]),
+        (
+            "evaluate",
+            {"adaptation": {"count": "transitions", "min_transitions": 0}},
+            ["no episode is run"],
+        ),
         ("env", {"params": {"x": [1]}}, ["params"]),
     ],
 )
