@@ -7,7 +7,6 @@ downstream can use a true reward.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +89,6 @@ def explore(stage: StageRun) -> None:
         rewards=config.record_rewards,
     )
     episodes = result.episodes
-    if config.record_rewards is False:
-        # Belt and braces: the driver never computed them.
-        episodes = replace(episodes, reward=np.full_like(episodes.reward, np.nan))
     labels = {
         "task_id": task_ids[result.visit],
         "source": result.source,
