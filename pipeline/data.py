@@ -44,6 +44,7 @@ def write_episodes(
     arrays = {
         "data/obs": episodes.obs[mask],
         "data/action": episodes.action[mask],
+        "data/position": episodes.path[:, :-1][mask],
         "data/terminated": last & ended,
         "data/truncated": last & ~ended,
         "data/task_id": np.repeat(task_id, episodes.length),

@@ -72,6 +72,13 @@ KINDS: Mapping[str, Kind] = {
         (
             ArraySpec("data/obs", "f4", ("time", "obs_dim"), "observation before the action"),
             ArraySpec("data/action", "f4", ("time", "action_dim"), "action, each entry in [-1, 1]"),
+            ArraySpec(
+                "data/position",
+                "f4",
+                ("time", "xy"),
+                "position before the action (m), for figures alone",
+                optional=True,
+            ),
             ArraySpec("data/reward", "f4", ("time",), "reward of the step, unscaled", True),
             ArraySpec("data/terminated", "b1", ("time",), "the task ended the episode here"),
             ArraySpec("data/truncated", "b1", ("time",), "a limit of steps ended it here"),
@@ -168,7 +175,7 @@ KINDS: Mapping[str, Kind] = {
                 "arms/{arm}/final_path",
                 "f4",
                 ("task", "step", "xy"),
-                "positions in the last episode, nan after its end",
+                "positions in the last episode, the start first (m); nan after its end",
                 optional=True,
                 finite=False,
             ),
@@ -309,7 +316,7 @@ _DIMS = (
     ("episode", "episodes: of the store, or of one adaptation"),
     ("task", "tasks of the arm"),
     ("repeat", "repeated adaptations to one task"),
-    ("step", "steps of an episode and its last observation"),
+    ("step", "steps of an episode, and its end"),
     ("latent_dim", "length of the latent z"),
 )
 _INTRODUCTION = """# Data

@@ -29,7 +29,7 @@ class Arm:
         posterior_variance: ``[T, R, latent_dim]`` float32.
         posterior_kl: ``[T, R]`` float32 divergence from the prior (nats).
         decoder_mse: ``[T, R]`` float32 squared error of the decoder on the last episode.
-        final_path: ``[T, H, 2]`` float32 positions in the last episode of the first repeat (m).
+        final_path: ``[T, H + 1, 2]`` float32 positions in the last episode of the first repeat (m).
     """
 
     task_id: np.ndarray
@@ -224,7 +224,7 @@ class _Record:
         self.mean = np.zeros((num, latent_dim), dtype=np.float32)
         self.variance = np.ones((num, latent_dim), dtype=np.float32)
         self.mse = np.full(num, np.nan, dtype=np.float32)
-        self.path = np.full((num, test.driver.env.horizon, 2), np.nan, dtype=np.float32)
+        self.path = np.full((num, test.driver.env.horizon + 1, 2), np.nan, dtype=np.float32)
 
     def add(self, rows: np.ndarray, number: int, posterior: Posteriors, episodes: Episodes) -> None:
         """Note one episode of some meta-episodes; later episodes replace earlier posteriors."""

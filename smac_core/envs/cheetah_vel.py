@@ -5,6 +5,9 @@ Source: smac-reference section 7; MJCF of the installed Gymnasium package.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import mujoco
 import numpy as np
 
@@ -31,6 +34,11 @@ class CheetahVel(Environment):
     task_fields = ("target_velocity",)
     task_low = (0.0,)
     task_high = (3.0,)
+    measure_units: ClassVar[Mapping[str, str]] = {
+        "forward_velocity": "m/s",
+        "velocity_error": "m/s",
+        "distance": "m",
+    }
 
     def __init__(self) -> None:
         self._start: np.ndarray | None = None
@@ -96,6 +104,11 @@ class CheetahVel(Environment):
         """
         moved: np.ndarray = after[:, 0] - before[:, 0]
         return moved / self.control_seconds
+
+    def measure(self, path: np.ndarray, length: np.ndarray, task: np.ndarray) -> np.ndarray:
+        """Measure the mean velocity, its distance from the target, and how far it came."""
+        velocity, distance = super().measure(path, length, task).T
+        return np.stack([velocity, np.abs(velocity - task[:, 0]), distance], axis=1)
 
     def position(self, state: np.ndarray) -> np.ndarray:
         """Return x and height of the root (m)."""

@@ -55,6 +55,8 @@ class Environment(ABC):
     task_fields: ClassVar[tuple[str, ...]]
     task_low: ClassVar[tuple[float, ...]]
     task_high: ClassVar[tuple[float, ...]]
+    seen_from_above: ClassVar[bool] = False  # whether ``position`` is (x, y); else (x, height)
+    measure_units: ClassVar[Mapping[str, str]] = {"forward_velocity": "m/s", "distance": "m"}
 
     @abstractmethod
     def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
@@ -140,6 +142,34 @@ class Environment(ABC):
             ``[N, 2]`` metres.
         """
 
+    def forward(self, task: np.ndarray) -> np.ndarray:
+        """Where forward is: along x, unless the task asks for another direction.
+
+        Args:
+            task: ``[N, len(task_fields)]``.
+
+        Returns:
+            ``[N, 2]`` unit vectors, in the coordinates of ``position``.
+        """
+        return np.tile([1.0, 0.0], (len(task), 1))
+
+    def measure(self, path: np.ndarray, length: np.ndarray, task: np.ndarray) -> np.ndarray:
+        """Measure what episodes mean physically, which a return does not tell.
+
+        Args:
+            path: ``[N, H + 1, 2]`` positions (m), the start first; nan after the end.
+            length: ``[N]`` steps, at least one.
+            task: ``[N, len(task_fields)]``.
+
+        Returns:
+            ``[N, len(measure_units)]`` float64, in the order and units of ``measure_units``; here
+            the mean velocity forward and the straight line from start to end along the ground.
+        """
+        moved = displacement(path, length)
+        ahead = (moved * self.forward(task)).sum(axis=1)
+        distance = np.hypot(moved[:, 0], moved[:, 1] if self.seen_from_above else 0.0)
+        return np.stack([ahead / (length * self.control_seconds), distance], axis=1)
+
     def latent_of_task(self, task: np.ndarray) -> np.ndarray:
         """Scale task parameters to about [-1, 1] for a policy that is told its task.
 
@@ -201,6 +231,21 @@ class Environment(ABC):
                 found=tasks[row, column],
                 fix="make tasks.json again with `python -m pipeline.tasks`",
             )
+
+
+def displacement(path: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Subtract where episodes began from where they ended.
+
+    Args:
+        path: ``[N, H + 1, 2]`` positions (m), the start first.
+        length: ``[N]`` steps.
+
+    Returns:
+        ``[N, 2]`` float64 (m).
+    """
+    end = path[np.arange(len(path)), length].astype(np.float64)
+    moved: np.ndarray = end - path[:, 0]
+    return moved
 
 
 def load_environment(definition: str, params: Mapping[str, object] | None = None) -> Environment:

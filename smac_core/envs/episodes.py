@@ -53,7 +53,7 @@ class Episodes:
         length: ``[N]`` int64 steps.
         terminated: ``[N]`` bool, whether the last step ended in a terminal state.
         final_obs: ``[N, obs_dim]`` float32, after the last step.
-        path: ``[N, H, 2]`` float32 positions after each step (m).
+        path: ``[N, H + 1, 2]`` float32 positions (m), the start first; nan after the end.
         ok: ``[N]`` bool; False: the simulator diverged, and the episode was cut before that step.
     """
 
@@ -101,7 +101,7 @@ def _empty(env: Environment, num: int) -> Episodes:
         length=np.zeros(num, dtype=np.int64),
         terminated=np.zeros(num, dtype=bool),
         final_obs=np.zeros((num, env.obs_dim), dtype=np.float32),
-        path=np.full((num, horizon, 2), np.nan, dtype=np.float32),
+        path=np.full((num, horizon + 1, 2), np.nan, dtype=np.float32),
         ok=np.ones(num, dtype=bool),
     )
 
@@ -142,6 +142,7 @@ def run_batch(
         )
     active = np.ones(len(plan.task), dtype=bool)
     out.final_obs[:] = obs
+    out.path[:, 0] = env.position(physics.state)
     for step in range(env.horizon):
         action = controller(obs, plan.latent[:, step], plan.noise[:, step])
         if not np.isfinite(action[active]).all():
@@ -167,7 +168,7 @@ def run_batch(
                     expected="finite numbers",
                     fix="check the environment's reward",
                 )
-        out.path[active, step] = env.position(physics.state)[active]
+        out.path[active, step + 1] = env.position(physics.state)[active]
         out.final_obs[active] = obs[active]
         out.length[active] += 1
         ended = active & env.terminated(physics.state)

@@ -6,9 +6,12 @@ The goal is not observed; only rewards tell where it is. Source: PEARL's point-r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 
-from smac_core.envs.definition import Environment
+from smac_core.envs.definition import Environment, displacement
 
 STEP_LENGTH = 0.1  # metres a control step at full action
 
@@ -52,6 +55,8 @@ class PointRobot(Environment):
     task_fields = ("goal_x", "goal_y")
     task_low = (-1.0, 0.0)
     task_high = (1.0, 1.0)
+    seen_from_above = True
+    measure_units: ClassVar[Mapping[str, str]] = {"goal_distance": "m", "distance": "m"}
 
     def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
         """Draw goals uniformly on the upper half circle of radius 1."""
@@ -81,6 +86,12 @@ class PointRobot(Environment):
     def position(self, state: np.ndarray) -> np.ndarray:
         """Return the position itself."""
         return state.copy()
+
+    def measure(self, path: np.ndarray, length: np.ndarray, task: np.ndarray) -> np.ndarray:
+        """Measure how far from the goal an episode ends, and how far it came."""
+        moved = displacement(path, length)
+        missed = path[:, 0] + moved - task
+        return np.stack([np.hypot(*missed.T), np.hypot(*moved.T)], axis=1)
 
     def scripted_action(self, obs: np.ndarray, task: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Head for the goal, with noise as large as the drive."""

@@ -34,6 +34,7 @@ def make_transitions(lengths: tuple[int, ...] = (3, 1, 4), obs_dim: int = 2) -> 
     return {
         "data/obs": rng.normal(size=(rows, obs_dim)).astype(np.float32),
         "data/action": rng.uniform(-1, 1, (rows, 2)).astype(np.float32),
+        "data/position": np.zeros((rows, 2), dtype=np.float32),
         "data/reward": rng.normal(size=rows).astype(np.float32),
         "data/terminated": np.zeros(rows, dtype=bool),
         "data/truncated": truncated,

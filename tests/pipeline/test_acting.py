@@ -174,7 +174,7 @@ def test_arms_have_their_shapes(finished):
         assert (arm["episode_length"] == HORIZON).all()
         assert arm["posterior_mean"].shape == arm["posterior_variance"].shape == (num, 2, 5)
         assert arm["posterior_kl"].shape == arm["decoder_mse"].shape == (num, 2)
-        assert arm["final_path"].shape == (num, HORIZON, 2)
+        assert arm["final_path"].shape == (num, HORIZON + 1, 2)
         assert (arm["episode_return"] < 0).all()  # minus a distance
         informed = name not in {"test_prior", "test_nothing", "test_random"}
         assert (arm["posterior_kl"] > 0).all() == informed

@@ -55,6 +55,8 @@ def test_collected_rewards_are_the_environments(finished, collected, policy):
     distance = np.linalg.norm(after - goals[found.arrays["data/task_id"]], axis=1)
     np.testing.assert_allclose(found.arrays["data/reward"], -distance, atol=1e-6)
     assert found.attributes["reward_source"] == "environment"
+    # This environment observes where it is.
+    np.testing.assert_array_equal(found.arrays["data/position"], found.arrays["data/obs"])
     assert not found.arrays["data/terminated"].any()
     assert found.arrays["data/truncated"].sum() == len(found.arrays["meta/episode_ends"])
 

@@ -164,8 +164,8 @@ def test_every_arm_has_the_same_fields_and_shapes() -> None:
         assert arm.episode_length.dtype == np.int32
         assert arm.posterior_mean.shape == arm.posterior_variance.shape == (*shape, LATENT)
         assert arm.posterior_kl.shape == arm.decoder_mse.shape == shape
-        assert arm.final_path.shape == (len(TASK_IDS), Stairs.horizon, 2)
-        assert np.isnan(arm.final_path[1, 2:]).all()
+        assert arm.final_path.shape == (len(TASK_IDS), Stairs.horizon + 1, 2)
+        assert np.isnan(arm.final_path[1, 3:]).all()
     assert np.array_equal(arms["prior"][0].posterior_kl, np.zeros((2, REPEATS), np.float32))
     assert (matched.posterior_kl > 0).all()
 
@@ -174,7 +174,7 @@ def test_doing_nothing_stays_where_it_started() -> None:
     arm = meta_test().floor(do_nothing, 0)
     assert (arm.final_path[0, :, 0] == arm.final_path[0, 0, 0]).all()
     moving = meta_test().floor(act_at_random, 0)
-    assert len(np.unique(moving.final_path[0, :, 0])) == Stairs.horizon
+    assert len(np.unique(moving.final_path[0, :, 0])) == Stairs.horizon + 1
 
 
 def test_offline_and_online_contexts_get_the_same_size() -> None:

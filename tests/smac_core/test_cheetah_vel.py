@@ -60,7 +60,7 @@ def test_observations_and_rewards_equal_plain_mujoco(episodes: Episodes) -> None
             velocity = (data.qpos[0] - x_before) / 0.05
             reward = -abs(velocity - goal) - 0.05 * np.sum(action**2)
             assert episodes.reward[row, step] == pytest.approx(reward, rel=1e-6, abs=1e-6)
-            np.testing.assert_array_equal(episodes.path[row, step], data.qpos[:2].astype("f4"))
+            np.testing.assert_array_equal(episodes.path[row, step + 1], data.qpos[:2].astype("f4"))
         final = np.concatenate([data.qpos[1:], data.qvel, data.body("torso").xpos])
         np.testing.assert_array_equal(episodes.final_obs[row], final.astype(np.float32))
 
@@ -86,14 +86,18 @@ def test_starts_are_perturbed_as_published() -> None:
 
 def test_an_untrained_policy_moves_as_measured(episodes: Episodes) -> None:
     # smac-reference section 4: velocity -0.05 ± 0.74 m/s under tanh-N(0, 1).
-    x = np.concatenate([np.zeros((40, 1)), episodes.path[:, :, 0]], axis=1)
-    x[:, 0] = random_plan(40).initial[:, 0]
+    x = episodes.path[:, :, 0].astype(np.float64)
     velocity = np.diff(x, axis=1) / 0.05
     assert velocity.mean() == pytest.approx(-0.05, abs=0.06)
     assert velocity.std() == pytest.approx(0.74, abs=0.08)
     assert np.percentile(velocity, 99) == pytest.approx(1.6, abs=0.5)
     assert (episodes.length == 200).all()
     assert not episodes.terminated.any()
+    goals = np.full((40, 1), 1.5)
+    measured, error, distance = ENV.measure(episodes.path, episodes.length, goals).T
+    np.testing.assert_allclose(measured, velocity.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(error, np.abs(measured - 1.5), rtol=1e-6)
+    np.testing.assert_allclose(distance, np.abs(x[:, -1] - x[:, 0]), rtol=1e-6)
 
 
 def test_a_diverging_simulator_is_cut_in_silence_and_alone(

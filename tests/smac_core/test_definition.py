@@ -40,6 +40,28 @@ def test_unknown_definitions_are_refused(definition: str, message: str) -> None:
         load_environment(definition)
 
 
+def test_what_an_episode_means_is_measured_along_the_way_forward() -> None:
+    class Eastward(Stairs):
+        seen_from_above = True
+
+    path = np.full((3, 7, 2), np.nan, np.float32)
+    path[0] = np.linspace([1.0, 1.0], [4.0, 5.0], 7)  # (3, 4) m in six steps of half a second
+    path[1, :3] = [[0.0, 0.0], [9.0, 9.0], [-1.0, 1.0]]  # fell after two steps
+    path[2, :2] = [[2.0, 0.0], [2.0, 0.0]]
+    length, tasks = np.array([6, 2, 1]), np.zeros((3, 2))
+    found = Eastward().measure(path, length, tasks)
+    np.testing.assert_allclose(found, [[1.0, 5.0], [-1.0, np.sqrt(2.0)], [0.0, 0.0]], rtol=1e-6)
+    # The other axis of `position` is a height, which is no distance covered.
+    np.testing.assert_allclose(Stairs().measure(path, length, tasks)[:, 1], [3.0, 1.0, 0.0])
+
+    class Northward(Eastward):
+        def forward(self, task: np.ndarray) -> np.ndarray:
+            return np.tile([0.0, 1.0], (len(task), 1))
+
+    found = Northward().measure(path, length, tasks)
+    np.testing.assert_allclose(found[:, 0], [4.0 / 3.0, 1.0, 0.0], rtol=1e-6)
+
+
 def test_unknown_parameters_are_refused() -> None:
     with pytest.raises(ConfigError, match="unexpected keyword argument 'mass'"):
         load_environment("tests.smac_core.stairs:Stairs", {"mass": 3})

@@ -52,7 +52,7 @@ def test_a_whole_episode_by_hand(stairs: Stairs) -> None:
     np.testing.assert_allclose(episodes.final_obs[0], [start + 6, 6], rtol=1e-6)
     assert episodes.reward[0].tolist() == [1, 2, 3, 4, 5, 6]
     assert episodes.returns.tolist() == [21.0]
-    np.testing.assert_allclose(episodes.path[0, :, 0], start + np.arange(1, 7), rtol=1e-6)
+    np.testing.assert_allclose(episodes.path[0, :, 0], start + np.arange(7), rtol=1e-6)
     assert not episodes.terminated[0]  # the horizon is no terminal state
     assert episodes.ok[0]
 
@@ -67,7 +67,8 @@ def test_each_episode_ends_by_itself(stairs: Stairs) -> None:
     # Rows after the end were never written.
     assert not episodes.obs[1, 2:].any()
     assert np.isnan(episodes.reward[1, 2:]).all()
-    assert np.isnan(episodes.path[1, 2:]).all()
+    assert np.isnan(episodes.path[1, 3:]).all()
+    assert np.isfinite(episodes.path[1, :3]).all()
 
 
 def test_a_diverged_episode_is_cut_before_the_fault(stairs: Stairs) -> None:

@@ -60,6 +60,9 @@ def test_the_scripted_policy_reaches_the_goal_on_the_shortest_way() -> None:
     # Distances after each step: 0.9, 0.8, …, 0.1, 0, 0, …
     np.testing.assert_allclose(episodes.returns, -4.5, atol=1e-4)
     np.testing.assert_allclose(episodes.final_obs, goals, atol=1e-6)
+    found = ENV.measure(episodes.path, episodes.length, goals)
+    assert list(ENV.measure_units) == ["goal_distance", "distance"]
+    np.testing.assert_allclose(found, np.tile([0.0, 1.0], (len(goals), 1)), atol=1e-6)
     noisy = run_scripted(1.0, goals)
     assert (noisy.returns < -5.0).all()
     assert np.abs(noisy.action).max() <= 1.0
