@@ -11,13 +11,12 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from smac_core.envs.definition import Environment
-from smac_core.envs.mujoco_physics import MujocoPhysics, load_mjcf
+from smac_core.envs.definition import Environment, draw_uniform
+from smac_core.envs.mujoco_physics import MujocoPhysics, load_mjcf, sum_of_squares
 
 FRAME_SKIP = 5
 TIMESTEP = 0.01  # s, of half_cheetah.xml; checked when the model is loaded
 NUM_POSITIONS = 9
-PUBLISHED_TRAIN, PUBLISHED_TEST = 100, 30  # the authors' list: 100 + 30 velocities, seed 1337
 CONTROL_COST = 0.05
 
 
@@ -34,6 +33,7 @@ class CheetahVel(Environment):
     task_fields = ("target_velocity",)
     task_low = (0.0,)
     task_high = (3.0,)
+    num_tasks = (100, 30)  # of the authors' list
     measure_units: ClassVar[Mapping[str, str]] = {
         "forward_velocity": "m/s",
         "velocity_error": "m/s",
@@ -48,12 +48,7 @@ class CheetahVel(Environment):
 
         Source: smac-reference section 7: ``RandomState(1337).uniform(0, 3, 130)``, train first.
         """
-        legacy = np.random.RandomState(seed)
-        if num_train <= PUBLISHED_TRAIN and num_test <= PUBLISHED_TEST:
-            drawn = legacy.uniform(0.0, 3.0, PUBLISHED_TRAIN + PUBLISHED_TEST)
-            test = drawn[PUBLISHED_TRAIN : PUBLISHED_TRAIN + num_test]
-            return np.concatenate([drawn[:num_train], test])[:, None]
-        return legacy.uniform(0.0, 3.0, num_train + num_test)[:, None]
+        return draw_uniform(seed, num_train, num_test, self.num_tasks, high=3.0)
 
     def load_model(self) -> mujoco.MjModel:
         """Load the MJCF file."""
@@ -85,10 +80,7 @@ class CheetahVel(Environment):
         self, before: np.ndarray, action: np.ndarray, after: np.ndarray, task: np.ndarray
     ) -> np.ndarray:
         """Minus the velocity error (m/s) minus the control cost."""
-        act = np.clip(action.astype(np.float64), -1.0, 1.0)
-        effort = act[:, 0] ** 2
-        for joint in range(1, self.action_dim):  # fixed order: rows independent of the batch
-            effort = effort + act[:, joint] ** 2
+        effort = sum_of_squares(np.clip(action, -1.0, 1.0))
         cost: np.ndarray = np.abs(self.velocity(before, after) - task[:, 0])
         return -cost - CONTROL_COST * effort
 

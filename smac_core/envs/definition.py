@@ -55,6 +55,8 @@ class Environment(ABC):
     task_fields: ClassVar[tuple[str, ...]]
     task_low: ClassVar[tuple[float, ...]]
     task_high: ClassVar[tuple[float, ...]]
+    num_tasks: ClassVar[tuple[int, int]] = (100, 20)
+    """Training and held-out tasks of the family's usual list."""
     seen_from_above: ClassVar[bool] = False  # whether ``position`` is (x, y); else (x, height)
     measure_units: ClassVar[Mapping[str, str]] = {"forward_velocity": "m/s", "distance": "m"}
 
@@ -171,13 +173,13 @@ class Environment(ABC):
         return np.stack([ahead / (length * self.control_seconds), distance], axis=1)
 
     def latent_of_task(self, task: np.ndarray) -> np.ndarray:
-        """Scale task parameters to about [-1, 1] for a policy that is told its task.
+        """Describe tasks by numbers in [-1, 1] for a policy that is told its task.
 
         Args:
             task: ``[N, len(task_fields)]``.
 
         Returns:
-            ``[N, len(task_fields)]``.
+            ``[N, described]``: each parameter scaled, unless the family has a better description.
         """
         low, high = np.asarray(self.task_low), np.asarray(self.task_high)
         scaled: np.ndarray = 2.0 * (task - low) / (high - low) - 1.0
@@ -246,6 +248,31 @@ def displacement(path: np.ndarray, length: np.ndarray) -> np.ndarray:
     end = path[np.arange(len(path)), length].astype(np.float64)
     moved: np.ndarray = end - path[:, 0]
     return moved
+
+
+def draw_uniform(
+    seed: int, num_train: int, num_test: int, usual: tuple[int, int], high: float
+) -> np.ndarray:
+    """Draw one parameter a task from U[0, high), as the authors drew their published lists.
+
+    Args:
+        seed: Of NumPy's legacy generator; the published lists have 1337.
+        num_train: Training tasks, which come first.
+        num_test: Held-out tasks.
+        usual: Sizes of the published list; what fits into it is a part of it.
+        high: Upper limit.
+
+    Returns:
+        ``[num_train + num_test, 1]``.
+
+    Source: smac-reference section 7, such as ``RandomState(1337).uniform(0, 3, 130)``.
+    """
+    legacy = np.random.RandomState(seed)
+    train, test = usual
+    if num_train > train or num_test > test:
+        return legacy.uniform(0.0, high, num_train + num_test)[:, None]
+    drawn = legacy.uniform(0.0, high, train + test)
+    return np.concatenate([drawn[:num_train], drawn[train : train + num_test]])[:, None]
 
 
 def load_environment(definition: str, params: Mapping[str, object] | None = None) -> Environment:

@@ -16,6 +16,7 @@ from smac_core.envs.definition import Environment, Physics
 from smac_core.errors import SimulationError
 
 BATCH = 64  # simulators that step together; enough to hide Python, small enough for the cache
+KEPT = 4  # sizes of batches whose simulators stay; episodes that end early make for many sizes
 
 Controller = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Maps obs ``[N, obs_dim]``, latent ``[N, latent_dim]``, noise ``[N, action_dim]`` to actions."""
@@ -143,12 +144,15 @@ def run_batch(
     active = np.ones(len(plan.task), dtype=bool)
     out.final_obs[:] = obs
     out.path[:, 0] = env.position(physics.state)
+    action = np.zeros((len(plan.task), env.action_dim), dtype=np.float32)
     for step in range(env.horizon):
-        action = controller(obs, plan.latent[:, step], plan.noise[:, step])
-        if not np.isfinite(action[active]).all():
+        rows = np.flatnonzero(active)  # the policy costs as much as a step: only where one follows
+        action[rows] = controller(obs[rows], plan.latent[rows, step], plan.noise[rows, step])
+        if not (np.abs(action[rows]) <= 1.0).all():
             raise SimulationError(
-                "policy gave an action that is not finite",
+                "policy gave an action that is not finite or outside the space",
                 where=f"{env.env_id}, step {step}",
+                expected="numbers in [-1, 1]",
                 fix="check the checkpoint with `python -m pipeline.verify`",
             )
         physics.step(action, active)
@@ -240,5 +244,7 @@ class BatchDriver:
     def _physics(self, lane: int, num: int) -> Physics:
         pool = self._pools[lane]
         if num not in pool:
+            if len(pool) == KEPT:
+                del pool[next(iter(pool))]
             pool[num] = self.env.make_physics(num)
         return pool[num]

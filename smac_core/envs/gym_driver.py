@@ -21,7 +21,7 @@ from smac_core.errors import ConfigError, SimulationError, TaskError
 
 Floats = npt.NDArray[np.float32]
 TASK_OPTIONS = ("task", "task_id")
-PUBLISHED_SEED, PUBLISHED_TASKS = 1337, (100, 30)  # the authors' list of cheetah-vel
+PUBLISHED_SEED = 1337  # of the authors' lists
 
 
 class SmacEnv(gymnasium.Env[Floats, Floats]):
@@ -109,7 +109,7 @@ class SmacEnv(gymnasium.Env[Floats, Floats]):
         """Take one control step.
 
         Args:
-            action: ``[action_dim]``, clipped to [-1, 1].
+            action: ``[action_dim]`` in [-1, 1]; Gymnasium's wrapper ClipAction makes any action so.
 
         Returns:
             Observation, unscaled reward, terminated, False, and ``info``. Where the simulator
@@ -118,8 +118,8 @@ class SmacEnv(gymnasium.Env[Floats, Floats]):
 
         Raises:
             ResetNeeded: There is no episode to continue.
-            SimulationError: The action is not finite or of the wrong shape, the episode is over, or
-                the reward is not finite.
+            SimulationError: The action is not finite, outside the space or of the wrong shape, the
+                episode is over, or the reward is not finite.
         """
         if self._obs is None:
             raise ResetNeeded("call reset before step")
@@ -173,12 +173,13 @@ class SmacEnv(gymnasium.Env[Floats, Floats]):
     def _checked_action(self, action: npt.ArrayLike) -> Floats:
         taken = np.asarray(action, dtype=np.float32)
         expected = self.action_space.shape
-        if taken.shape != expected or not np.isfinite(taken).all():
+        if taken.shape != expected or not (np.abs(taken) <= 1.0).all():
             raise SimulationError(
                 "action refused",
                 where=self.definition.env_id,
-                expected=f"finite numbers of shape {expected}",
+                expected=f"numbers in [-1, 1] of shape {expected}",
                 found=f"shape {taken.shape}" if taken.shape != expected else taken,
+                fix="clip it, such as by gymnasium.wrappers.ClipAction",
             )
         if self._over:
             raise SimulationError(
@@ -209,7 +210,7 @@ class SmacEnv(gymnasium.Env[Floats, Floats]):
 
     def _listed(self, task_id: object) -> npt.NDArray[np.float64]:
         if self._tasks is None:
-            self._tasks = self.definition.sample_tasks(PUBLISHED_SEED, *PUBLISHED_TASKS)
+            self._tasks = self.definition.sample_tasks(PUBLISHED_SEED, *self.definition.num_tasks)
         number = len(self._tasks)
         if isinstance(task_id, bool) or not isinstance(task_id, int | np.integer):
             raise TaskError("task_id is not an integer", found=repr(task_id))

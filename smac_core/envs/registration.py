@@ -12,6 +12,7 @@ from smac_core.envs.definition import load_environment
 DEFINITIONS = (
     "smac_core.envs.point_robot:PointRobot",
     "smac_core.envs.cheetah_vel:CheetahVel",
+    "smac_core.envs.ant_dir:AntDir",
 )
 
 

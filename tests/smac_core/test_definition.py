@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import gymnasium
 import numpy as np
 import pytest
 
+from smac_core.envs.ant_dir import AntDir
 from smac_core.envs.cheetah_vel import CheetahVel
 from smac_core.envs.definition import load_environment
 from smac_core.envs.point_robot import PointRobot
+from smac_core.envs.registration import DEFINITIONS
 from smac_core.errors import ConfigError, TaskError
 from tests.smac_core.stairs import Stairs
 
@@ -80,7 +83,10 @@ def test_tasks_are_checked() -> None:
         env.check_tasks(np.array([[np.nan]]))
 
 
-@pytest.mark.parametrize("env", [PointRobot(), CheetahVel()], ids=["point-robot", "cheetah-vel"])
+ENVS = [PointRobot(), CheetahVel(), AntDir()]
+
+
+@pytest.mark.parametrize("env", ENVS, ids=[env.env_id for env in ENVS])
 def test_what_a_definition_promises(env) -> None:  # type: ignore[no-untyped-def]
     tasks = env.sample_tasks(0, 7, 3)
     assert tasks.shape == (10, len(env.task_fields))
@@ -89,9 +95,10 @@ def test_what_a_definition_promises(env) -> None:  # type: ignore[no-untyped-def
     # Training tasks come first and do not depend on how many are held out.
     np.testing.assert_array_equal(env.sample_tasks(0, 7, 1)[:7], tasks[:7])
     assert not np.array_equal(env.sample_tasks(1, 7, 3), tasks)
-    assert np.abs(env.latent_of_task(tasks)).max() <= 1.0
-    np.testing.assert_allclose(env.latent_of_task(np.array([env.task_low])), -1.0)
-    np.testing.assert_allclose(env.latent_of_task(np.array([env.task_high])), 1.0)
+    described = env.latent_of_task(tasks)
+    assert np.abs(described).max() <= 1.0
+    assert len(np.unique(described, axis=0)) == 10
+    np.testing.assert_allclose(np.linalg.norm(env.forward(tasks), axis=1), 1.0)
     rng = np.random.default_rng(0)
     assert env.initial_state(rng).shape == (env.initial_dim,)
     physics = env.make_physics(2)
@@ -101,6 +108,21 @@ def test_what_a_definition_promises(env) -> None:  # type: ignore[no-untyped-def
     assert obs.dtype == np.float32
     assert env.position(physics.state).shape == (2, 2)
     assert not env.terminated(physics.state).any()
+
+
+def test_tasks_are_described_to_a_policy_on_one_scale() -> None:
+    env = CheetahVel()
+    described = env.latent_of_task(np.array([[0.0], [1.5], [3.0]]))
+    np.testing.assert_allclose(described, [[-1.0], [0.0], [1.0]])
+
+
+def test_the_registered_ids_are_those_of_the_definitions() -> None:
+    for definition in DEFINITIONS:
+        env = load_environment(definition)
+        spec = gymnasium.spec(env.gym_id)
+        assert (spec.max_episode_steps, spec.kwargs) == (env.horizon, {"definition": definition})
+        assert env.gym_id.startswith("SMAC/")
+    assert len(DEFINITIONS) == len(ENVS)
 
 
 def test_without_a_scripted_policy_the_config_is_wrong() -> None:

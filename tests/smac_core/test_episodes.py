@@ -9,6 +9,7 @@ import pytest
 
 from smac_core.adaptation import act_at_random
 from smac_core.agent import prior
+from smac_core.envs.ant_dir import AntDir
 from smac_core.envs.cheetah_vel import CheetahVel
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver, Episodes, Plan, concatenate
@@ -129,8 +130,10 @@ def test_an_action_that_is_not_finite_is_refused(stairs: Stairs) -> None:
         return np.where(obs[:, 1:] == 2, np.nan, 0.0).astype(np.float32)
 
     plan = make_plan(stairs, stair_tasks((0, 0)))
-    with pytest.raises(SimulationError, match="not finite: in stairs, step 2"):
+    with pytest.raises(SimulationError, match="not finite or outside the space: in stairs, step 2"):
         BatchDriver(stairs).run(broken, plan, rewards=True)
+    with pytest.raises(SimulationError, match=r"stairs, step 0, expected numbers in \[-1, 1\]"):
+        BatchDriver(stairs).run(lambda *x: 1.5 * climb(*x), plan, rewards=True)
     # Nobody asks what the policy would do after the end.
     ended = make_plan(stairs, stair_tasks((1, 0)))
     assert BatchDriver(stairs).run(broken, ended, rewards=True).length.tolist() == [1]
@@ -159,6 +162,7 @@ CASES: dict[str, tuple[Callable[[], Environment], int]] = {
     "stairs": (Stairs, 11),
     "point-robot": (PointRobot, 11),
     "cheetah-vel": (CheetahVel, 5),
+    "ant-dir": (AntDir, 5),
 }
 
 
@@ -174,6 +178,26 @@ def test_no_batch_split_and_no_thread_changes_a_bit(name: str) -> None:
         for batch, threads in ((1, 1), (2, 2), (4, 1), (num - 1, 2)):
             driver = BatchDriver(make(), threads=threads, batch=batch)
             assert equal(whole, driver.run(controller, plan, rewards=True)), (batch, threads)
+
+
+def test_a_driver_does_not_keep_simulators_for_ever(stairs: Stairs) -> None:
+    driver = BatchDriver(stairs)
+    for num in (1, 2, 3, 4, 5, 6, 6, 2):
+        driver.run(climb, make_plan(stairs, stair_tasks(*[(0, 0)] * num)), rewards=False)
+    assert sorted(driver._pools[0]) == [2, 4, 5, 6]
+
+
+def test_the_policy_acts_for_running_episodes_alone(stairs: Stairs) -> None:
+    asked: list[int] = []
+
+    def watch(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        assert len(obs) == len(latent) == len(noise)
+        asked.append(len(obs))
+        return climb(obs, latent, noise)
+
+    plan = make_plan(stairs, stair_tasks((0, 0), (2, 0), (0, 3), (1, 0)))
+    BatchDriver(stairs).run(watch, plan, rewards=False)
+    assert asked == [4, 3, 2, 1, 1, 1]
 
 
 def test_a_driver_starts_each_plan_afresh() -> None:

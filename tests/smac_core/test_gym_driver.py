@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import ClipAction
 
 from smac_core.adaptation import act_at_random
 from smac_core.agent import prior
@@ -22,7 +23,7 @@ from smac_core.errors import ConfigError, SimulationError, SmacError, TaskError
 from smac_core.planning import generator, plan_episodes
 from tests.smac_core.stairs import Stairs
 
-NAMES = ["SMAC/PointRobot-v0", "SMAC/CheetahVel-v0"]
+NAMES = ["SMAC/PointRobot-v0", "SMAC/CheetahVel-v0", "SMAC/AntDir-v0"]
 
 
 def definition_of(env: gymnasium.Env[Any, Any]) -> Environment:
@@ -46,8 +47,10 @@ def test_gymnasium_imports_the_names_by_itself(name: str) -> None:
     for step in range(horizon):
         _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
         assert type(reward) is float
-        assert not terminated
         assert truncated == (step == horizon - 1)
+        if terminated:
+            assert definition_of(env).terminated(env.unwrapped._physics.state)[0]  # type: ignore[attr-defined]
+            break
     env.close()
 
 
@@ -66,10 +69,14 @@ def test_both_drivers_give_the_same_bits(name: str) -> None:
             env.np_random = generator(key)
             obs, info = env.reset(options={"task": tasks[row]})
             np.testing.assert_array_equal(info["task"], tasks[row])
-            for step in range(definition.horizon):
+            terminated = False
+            for step in range(int(episodes.length[row])):
+                assert not terminated
                 np.testing.assert_array_equal(obs, episodes.obs[row, step])
-                obs, reward, *_ = env.step(episodes.action[row, step])
+                obs, reward, terminated, *_ = env.step(episodes.action[row, step])
                 assert np.float32(reward) == episodes.reward[row, step]
+            assert terminated == episodes.terminated[row]
+            assert terminated or episodes.length[row] == definition.horizon
             np.testing.assert_array_equal(obs, episodes.final_obs[row])
 
 
@@ -112,7 +119,7 @@ def test_tasks_by_constructor_and_by_number() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task_id": 130}, "no such task: .* expected task_id 0 to 129, found 130"),
+        ({"task_id": 130}, "no such task: .* expected task_id 0 to 119, found 130"),
         ({"task_id": -1}, "no such task"),
         ({"task_id": 1.0}, "task_id is not an integer"),
         ({"task_id": True}, "task_id is not an integer"),
@@ -129,7 +136,8 @@ def test_options_are_checked(options: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "action", [[np.nan, 0.0], [np.inf, 0.0], [0.0], [0.0, 0.0, 0.0], [[0.0, 0.0]], 0.0]
+    "action",
+    [[np.nan, 0.0], [np.inf, 0.0], [1.01, 0.0], [0.0], [0.0, 0.0, 0.0], [[0.0, 0.0]], 0.0],
 )
 def test_actions_are_checked(action: Any) -> None:
     env = SmacEnv(PointRobot())
@@ -139,6 +147,13 @@ def test_actions_are_checked(action: Any) -> None:
     # Nothing moved.
     after, *_ = env.step(np.zeros(2, np.float32))
     np.testing.assert_array_equal(obs, after)
+
+
+def test_the_usual_wrapper_clips_actions() -> None:
+    env = ClipAction(SmacEnv(PointRobot()))
+    env.reset(seed=0)
+    obs, *_ = env.step(np.array([7.0, -0.5], np.float32))
+    np.testing.assert_allclose(obs, [0.1, -0.05], rtol=1e-6)
 
 
 def test_a_terminal_state_ends_the_episode() -> None:
