@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -34,7 +35,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _test_arms(test: MetaTest, *, floors: bool) -> dict[str, Arm]:
     """Measure the held-out tasks: adaptation, no adaptation, and what doing nothing gives."""
-    arms = {"test_online": test.online()[0], "test_prior": test.given(None, PRIOR_EPISODE)}
+    adapted = test.adapt()
+    arms = {
+        "test_online": adapted.by_episodes,
+        "test_online_transitions": adapted.by_transitions,
+        "test_prior": test.given(None, PRIOR_EPISODE),
+    }
     if floors:
         arms["test_nothing"] = test.floor(do_nothing, NOTHING_EPISODE)
         arms["test_random"] = test.floor(act_at_random, RANDOM_EPISODE)
@@ -47,12 +53,13 @@ def _train_arms(test: MetaTest, offline: list[np.ndarray]) -> dict[str, Arm]:
     ``train_matched`` and ``train_offline`` differ in where the context comes from, and in nothing
     else: same size, same sampling, same way to draw z.
     """
-    online, explored = test.online()
+    adapted = test.adapt()
     repeated = [bag for bag in offline for _ in range(test.config.repeats)]
-    matched = test.resample(explored, EVALUATE_MATCHED)
+    matched = test.resample(adapted.explored, EVALUATE_MATCHED)
     given = test.resample(repeated, EVALUATE_OFFLINE)
     return {
-        "train_online": online,
+        "train_online": adapted.by_episodes,
+        "train_online_transitions": adapted.by_transitions,
         "train_matched": test.given(matched, MATCHED_EPISODE),
         "train_offline": test.given(given, OFFLINE_EPISODE),
     }
@@ -115,6 +122,31 @@ def measure(stage: StageRun, tasks: TaskList, model: TrainedModel) -> tuple[dict
     return arms, _offline_decoder_mse(offline, model, train_ids, latents)
 
 
+def final_return(arm: Arm) -> float:
+    """Average the return of the last episode of every meta-episode.
+
+    Args:
+        arm: As measured.
+
+    Returns:
+        The mean over tasks and repeats, in units of reward.
+    """
+    last = (arm.episode_length > 0).sum(axis=2, keepdims=True) - 1
+    return float(np.take_along_axis(arm.episode_return, last, axis=2).mean(dtype=np.float64))
+
+
+def _arrays(arms: Mapping[str, Arm], *, save_paths: bool) -> dict[str, np.ndarray]:
+    """Lay the arms out as the store has them; the first path of a single episode is its last."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, arm in arms.items():
+        single = arm.episode_return.shape[2] == 1
+        left_out = {"first_path"} if single else set()
+        left_out |= set() if save_paths else {"first_path", "final_path"}
+        for field in sorted(set(Arm.__dataclass_fields__) - left_out):
+            arrays[f"arms/{name}/{field}"] = getattr(arm, field)
+    return arrays
+
+
 def evaluate(stage: StageRun) -> None:
     """Measure a checkpoint and write what was measured.
 
@@ -128,15 +160,10 @@ def evaluate(stage: StageRun) -> None:
     tasks = read_tasks(args.tasks, stage.env)
     model = read_model(args.checkpoint, stage.env, current_round=args.round)
     arms, offline_mse = measure(stage, tasks, model)
-    arrays: dict[str, np.ndarray] = {}
-    for name, arm in arms.items():
-        for field in Arm.__dataclass_fields__:
-            if field != "final_path" or config.save_paths:
-                arrays[f"arms/{name}/{field}"] = getattr(arm, field)
     write_store(
         args.out,
         "evaluation",
-        arrays,
+        _arrays(arms, save_paths=config.save_paths),
         {
             "env_id": stage.env.env_id,
             "method": args.method,
@@ -144,6 +171,9 @@ def evaluate(stage: StageRun) -> None:
             "round": args.round,
             "self_supervised_steps": int(model.metadata["self_supervised_steps"]),
             "arms": sorted(arms),
+            "count": config.adaptation.count,
+            "measures": list(stage.env.measure_units),
+            "measure_units": list(stage.env.measure_units.values()),
         },
     )
     inputs = {
@@ -151,10 +181,10 @@ def evaluate(stage: StageRun) -> None:
         "transitions": args.transitions,
         "checkpoint": args.checkpoint,
     }
-    final = arms["test_online"].episode_return
+    headline = "test_online" if config.adaptation.count == "episodes" else "test_online_transitions"
     extra = {
         "offline_decoder_mse": offline_mse,
-        "test_return": float(np.nanmean(final[:, :, -1])),
+        "test_return": final_return(arms[headline]),
     }
     stage.finish(inputs, {"returns": args.out}, extra)
 

@@ -16,6 +16,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 SCHEMA_VERSION = 1
 EPISODE_SOURCES = {"init": 0, "prior": 1, "posterior": 2, "scripted": 3, "expert": 4}
+EPISODE_ENDS = {"no such episode": 0, "time limit": 1, "terminal state": 2, "diverged": 3}
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,15 @@ KINDS: Mapping[str, Kind] = {
             AttributeSpec("round", int, "0 is the offline checkpoint"),
             AttributeSpec("self_supervised_steps", int, "environment steps without reward so far"),
             AttributeSpec("arms", list, "names of the arms, each of [a-z0-9_]"),
+            AttributeSpec(
+                "count",
+                str,
+                "how the meta-test counts: exactly so many episodes (arms `*_online`), or whole "
+                "episodes up to so many transitions (arms `*_online_transitions`)",
+                ("episodes", "transitions"),
+            ),
+            AttributeSpec("measures", list, "what `measure` holds, such as `forward_velocity`"),
+            AttributeSpec("measure_units", list, "their units, such as `m/s`"),
         ),
         (
             ArraySpec("arms/{arm}/task_id", "i4", ("task",), "task, an index into tasks.json"),
@@ -144,6 +154,20 @@ KINDS: Mapping[str, Kind] = {
                 "i4",
                 _PER_EPISODE,
                 "steps; 0: there was no such episode",
+            ),
+            ArraySpec(
+                "arms/{arm}/episode_end",
+                "i1",
+                _PER_EPISODE,
+                "how it ended: "
+                + ", ".join(f"{code} {name}" for name, code in EPISODE_ENDS.items()),
+            ),
+            ArraySpec(
+                "arms/{arm}/measure",
+                "f4",
+                (*_PER_EPISODE, "measure"),
+                "what the episode was physically, see `measures`; nan: there was no such episode",
+                finite=False,
             ),
             ArraySpec(
                 "arms/{arm}/posterior_mean",
@@ -169,6 +193,14 @@ KINDS: Mapping[str, Kind] = {
                 "f4",
                 ("task", "repeat"),
                 "squared error of the decoded rewards; nan without a decoder",
+                finite=False,
+            ),
+            ArraySpec(
+                "arms/{arm}/first_path",
+                "f4",
+                ("task", "step", "xy"),
+                "positions in the first episode, as `final_path`",
+                optional=True,
                 finite=False,
             ),
             ArraySpec(
@@ -295,6 +327,7 @@ def check_content(
     if unknown := sorted(set(arrays) - set(allowed)):
         raise StoreError("the schema has no such array", where=where, found=", ".join(unknown))
     fixed = {dim: attributes[dim] for dim in ("obs_dim", "action_dim") if dim in attributes}
+    fixed |= {"measure": len(attributes["measures"])} if "measures" in attributes else {}
     sizes: dict[str, dict[str, int]] = {}
     for path, spec in allowed.items():
         if path in arrays:
@@ -316,6 +349,7 @@ _DIMS = (
     ("episode", "episodes: of the store, or of one adaptation"),
     ("task", "tasks of the arm"),
     ("repeat", "repeated adaptations to one task"),
+    ("measure", "physical measures of the environment"),
     ("step", "steps of an episode, and its end"),
     ("latent_dim", "length of the latent z"),
 )

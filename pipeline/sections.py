@@ -191,8 +191,8 @@ def disagreement(section: object) -> str | None:
             fault = f"{exploration} exploration episodes of {n}: none is left to measure"
         case AdaptationConfig(exploration_episodes=0):
             fault = "no exploration episodes: nothing to adapt to"
-        case AdaptationConfig(count="transitions", min_transitions=0):
-            fault = "count: transitions with min_transitions 0: no episode is run"
+        case AdaptationConfig(min_transitions=0):
+            fault = "min_transitions 0: no episode is run by the count of transitions"
         case SliceConfig(take="first" | "last", rows=0):
             fault = f"take {section.take} of 0 rows"
         case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):

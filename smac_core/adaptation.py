@@ -5,6 +5,7 @@ Source: smac-reference section 6; the arms isolate the context shift of the pape
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from smac_core.dataset import context_features
 from smac_core.envs.episodes import BatchDriver, Controller, Episodes
 from smac_core.planning import Key, flat_rows, generator, next_observations, plan_episodes
 
+NO_EPISODE, TIME_LIMIT, TERMINATED, DIVERGED = range(4)  # codes of pipeline.store.EPISODE_ENDS
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -24,22 +27,43 @@ class Arm:
     Args:
         task_id: ``[T]`` int32.
         episode_return: ``[T, R, E]`` float32, true unscaled returns; nan: no such episode.
-        episode_length: ``[T, R, E]`` int32 steps.
+        episode_length: ``[T, R, E]`` int32 steps; 0: no such episode.
+        episode_end: ``[T, R, E]`` int8 codes: no such episode, time limit, terminated, diverged.
+        measure: ``[T, R, E, M]`` float32, the environment's ``measure``; nan: no such episode.
         posterior_mean: ``[T, R, latent_dim]`` float32 of the last episode's z.
         posterior_variance: ``[T, R, latent_dim]`` float32.
         posterior_kl: ``[T, R]`` float32 divergence from the prior (nats).
         decoder_mse: ``[T, R]`` float32 squared error of the decoder on the last episode.
-        final_path: ``[T, H + 1, 2]`` float32 positions in the last episode of the first repeat (m).
+        first_path: ``[T, H + 1, 2]`` float32 positions in the first episode (m), first repeat.
+        final_path: ``[T, H + 1, 2]`` float32 positions in the last episode (m), first repeat.
     """
 
     task_id: np.ndarray
     episode_return: np.ndarray
     episode_length: np.ndarray
+    episode_end: np.ndarray
+    measure: np.ndarray
     posterior_mean: np.ndarray
     posterior_variance: np.ndarray
     posterior_kl: np.ndarray
     decoder_mse: np.ndarray
+    first_path: np.ndarray
     final_path: np.ndarray
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """The same meta-episodes under both counts; they part only where episodes end early.
+
+    Args:
+        by_episodes: After exactly the configured number of episodes.
+        by_transitions: After whole episodes up to the configured number of transitions.
+        explored: Per meta-episode the transitions of its exploration ``[n, features]``.
+    """
+
+    by_episodes: Arm
+    by_transitions: Arm
+    explored: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -105,24 +129,36 @@ class MetaTest:
         return np.split(flat, np.cumsum(episodes.length)[:-1])
 
     def online(self) -> tuple[Arm, list[np.ndarray]]:
-        """Adapt to the agent's own exploration: the paper's protocol.
+        """Adapt to the agent's own exploration, for exactly the configured number of episodes.
 
         Returns:
             The arm, and per meta-episode the transitions that it explored before adapting.
         """
+        episodes, _, explored = self._adapt(0)
+        return episodes.arm(), explored
+
+    def adapt(self) -> Adaptation:
+        """Adapt to the agent's own exploration, until both counts are reached.
+
+        Returns:
+            The arm of each count, and what was explored before adapting.
+
+        Source: the paper counts episodes, the released code transitions; docs/deviations.md#D19.
+        """
+        episodes, transitions, explored = self._adapt(self.config.min_transitions)
+        return Adaptation(episodes.arm(), transitions.arm(), explored)
+
+    def _adapt(self, transitions: int) -> tuple[_Record, _Record, list[np.ndarray]]:
+        """Run the configured episodes of all, and further ones of those short of transitions."""
         cfg = self.config
-        limit = cfg.episodes if cfg.count == "episodes" else 10_000
-        needed = cfg.min_transitions if cfg.count == "transitions" else np.iinfo(np.int64).max
         bags: list[list[np.ndarray]] = [[] for _ in range(self.num)]
-        explored: list[np.ndarray] = []
         taken = np.zeros(self.num, dtype=np.int64)
-        record = _Record(self)
-        for number in range(limit):
-            rows = np.flatnonzero(taken < needed)
+        counted, stepped = _Record(self), _Record(self)
+        for number in itertools.count():
+            short = taken < transitions
+            rows = np.flatnonzero(short | (number < cfg.episodes))
             if len(rows) == 0:
                 break
-            if number == cfg.exploration_episodes:
-                explored = [np.concatenate(bag) for bag in bags]
             if number < cfg.exploration_episodes:
                 posterior = prior(len(rows), self.agent.latent_dim)
             else:
@@ -131,10 +167,13 @@ class MetaTest:
             for row, features in zip(rows, self.features(episodes), strict=True):
                 bags[row].append(features)
             taken[rows] += episodes.length
-            record.add(rows, number, posterior, episodes)
-        if not explored:
-            explored = [np.concatenate(bag) for bag in bags]
-        return record.arm(), explored
+            if number < cfg.episodes:
+                counted.add(rows, posterior, episodes)
+            if short.any():
+                chosen = np.flatnonzero(short[rows])
+                stepped.add(rows[chosen], posterior.select(chosen), episodes.select(chosen))
+        explored = [np.concatenate(bag[: cfg.exploration_episodes]) for bag in bags]
+        return counted, stepped, explored
 
     def given(self, contexts: Sequence[np.ndarray] | None, number: int) -> Arm:
         """Act once under q(z|context), or under the prior where there is no context.
@@ -162,7 +201,7 @@ class MetaTest:
         """
         rows = np.arange(self.num)
         record = _Record(self)
-        record.add(rows, 0, posterior, self._episodes(rows, number, posterior))
+        record.add(rows, posterior, self._episodes(rows, number, posterior))
         return record.arm()
 
     def floor(self, controller: Controller, number: int) -> Arm:
@@ -179,7 +218,7 @@ class MetaTest:
         unknown = prior(self.num, self.agent.latent_dim)
         record = _Record(self)
         episodes = self._episodes(rows, number, unknown, controller)
-        record.add(rows, 0, unknown, episodes)
+        record.add(rows, unknown, episodes)
         return record.arm()
 
     def resample(self, bags: Sequence[np.ndarray], purpose: int) -> list[np.ndarray]:
@@ -218,22 +257,28 @@ class _Record:
 
     def __init__(self, test: MetaTest) -> None:
         self.test = test
-        self.returns: list[np.ndarray] = []
-        self.lengths: list[np.ndarray] = []
+        self.columns: dict[str, list[np.ndarray]] = {
+            name: [] for name in ("episode_return", "episode_length", "episode_end", "measure")
+        }
         num, latent_dim = test.num, test.agent.latent_dim
         self.mean = np.zeros((num, latent_dim), dtype=np.float32)
         self.variance = np.ones((num, latent_dim), dtype=np.float32)
         self.mse = np.full(num, np.nan, dtype=np.float32)
-        self.path = np.full((num, test.driver.env.horizon + 1, 2), np.nan, dtype=np.float32)
+        path = np.full((num, test.driver.env.horizon + 1, 2), np.nan, dtype=np.float32)
+        self.first, self.path = path, path.copy()
 
-    def add(self, rows: np.ndarray, number: int, posterior: Posteriors, episodes: Episodes) -> None:
+    def add(self, rows: np.ndarray, posterior: Posteriors, episodes: Episodes) -> None:
         """Note one episode of some meta-episodes; later episodes replace earlier posteriors."""
-        column = np.full(self.test.num, np.nan, dtype=np.float32)
-        column[rows] = episodes.returns
-        length = np.zeros(self.test.num, dtype=np.int32)
-        length[rows] = episodes.length
-        self.returns.append(column)
-        self.lengths.append(length)
+        self._note("episode_return", rows, episodes.returns.astype(np.float32), np.nan)
+        self._note("episode_length", rows, episodes.length.astype(np.int32), 0)
+        end = np.where(episodes.terminated, TERMINATED, TIME_LIMIT)
+        end = np.where(episodes.ok, end, DIVERGED).astype(np.int8)
+        if not self.columns["episode_end"]:
+            self.first[rows] = episodes.path
+        self._note("episode_end", rows, end, NO_EPISODE)
+        tasks = self.test.tasks[rows // self.test.config.repeats]
+        measured = self.test.driver.env.measure(episodes.path, episodes.length, tasks)
+        self._note("measure", rows, measured.astype(np.float32), np.nan)
         self.mean[rows], self.variance[rows] = posterior.mean, posterior.variance
         self.path[rows] = episodes.path
         mask = flat_rows(episodes)
@@ -244,18 +289,28 @@ class _Record:
         error = (predicted.astype(np.float64) - episodes.reward[mask]) ** 2
         self.mse[rows] = np.bincount(which, error, len(rows)) / episodes.length
 
+    def _note(self, name: str, rows: np.ndarray, values: np.ndarray, absent: int | float) -> None:
+        column = np.full((self.test.num, *values.shape[1:]), absent, dtype=values.dtype)
+        column[rows] = values
+        self.columns[name].append(column)
+
     def arm(self) -> Arm:
         """Shape everything as tasks by repeats."""
         test = self.test
         shape = (len(test.task_ids), test.config.repeats)
         posterior = Posteriors(self.mean, self.variance)
+        columns = {name: np.stack(parts, axis=1) for name, parts in self.columns.items()}
+
+        def of_first_repeat(paths: np.ndarray) -> np.ndarray:
+            return paths.reshape(*shape, *paths.shape[1:])[:, 0].copy()
+
         return Arm(
             task_id=np.asarray(test.task_ids, dtype=np.int32),
-            episode_return=np.stack(self.returns, axis=1).reshape(*shape, -1),
-            episode_length=np.stack(self.lengths, axis=1).reshape(*shape, -1),
+            **{name: c.reshape(*shape, *c.shape[1:]) for name, c in columns.items()},
             posterior_mean=self.mean.reshape(*shape, -1),
             posterior_variance=self.variance.reshape(*shape, -1),
             posterior_kl=posterior.kl().reshape(shape),
             decoder_mse=self.mse.reshape(shape),
-            final_path=self.path.reshape(*shape, *self.path.shape[1:])[:, 0].copy(),
+            first_path=of_first_repeat(self.first),
+            final_path=of_first_repeat(self.path),
         )

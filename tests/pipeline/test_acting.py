@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.evaluate import final_return
 from pipeline.manifest import read_manifest
-from pipeline.schema import EPISODE_SOURCES
+from pipeline.schema import EPISODE_ENDS, EPISODE_SOURCES
 from pipeline.store import next_obs, read_store
+from smac_core.adaptation import DIVERGED, NO_EPISODE, TERMINATED, TIME_LIMIT, Arm
 from smac_core.dataset import context_features
 from smac_core.planning import LABEL, generator
 
@@ -148,17 +150,18 @@ def arms(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, object
     return out, found.attributes
 
 
-TRAIN = ["train_matched", "train_offline", "train_online"]
+TRAIN = ["train_matched", "train_offline", "train_online", "train_online_transitions"]
+TEST = ["test_online", "test_online_transitions", "test_prior"]
 
 
 def test_evaluation_has_every_arm(finished):
     floors = ["test_nothing", "test_random"]
     found, attributes = arms(finished.path("evaluate", 0))
-    assert sorted(found) == sorted(["test_online", "test_prior", *floors, *TRAIN])
+    assert sorted(found) == sorted([*TEST, *floors, *TRAIN])
     assert attributes["arms"] == sorted(found)
     assert attributes["self_supervised_steps"] == 0
     found, attributes = arms(finished.path("evaluate", 1))
-    assert sorted(found) == sorted(["test_online", "test_prior", *TRAIN])
+    assert sorted(found) == sorted([*TEST, *TRAIN])
     assert (attributes["method"], attributes["seed"], attributes["round"]) == ("smac", 0, 1)
     assert attributes["self_supervised_steps"] == 160
 
@@ -167,7 +170,7 @@ def test_arms_have_their_shapes(finished):
     found, _ = arms(finished.path("evaluate", 0))
     for name, arm in found.items():
         tasks = [4, 5] if name.startswith("test") else [0, 1, 2]
-        episodes = 3 if name.endswith("online") else 1
+        episodes = 3 if "online" in name else 1
         num = len(tasks)
         assert arm["task_id"].tolist() == tasks
         assert arm["episode_return"].shape == (num, 2, episodes)
@@ -182,11 +185,25 @@ def test_arms_have_their_shapes(finished):
     np.testing.assert_allclose(found["test_nothing"]["episode_return"], -HORIZON, rtol=1e-6)
 
 
-def test_arms_that_count_transitions_stop_there(finished, tmp_path):
-    count = {"count": "transitions", "min_transitions": 70}
-    config = finished.section("evaluate", adaptation=count, save_paths=False)
+def test_both_counts_are_stored_and_one_is_the_headline(finished, tmp_path):
     out = tmp_path / "returns.zarr"
-    assert finished.call("evaluate", changes={"config": config, "out": out}) == 0
-    found, _ = arms(out)
-    assert found["test_online"]["episode_return"].shape == (2, 2, 4)  # 4 x 20 >= 70
+    for count, arm in (("episodes", "test_online"), ("transitions", "test_online_transitions")):
+        adaptation = {"count": count, "min_transitions": 70}
+        config = finished.section("evaluate", adaptation=adaptation, save_paths=False)
+        assert finished.call("evaluate", changes={"config": config, "out": out}) == 0
+        found, attributes = arms(out)
+        assert attributes["count"] == count
+        assert found["test_online"]["episode_return"].shape == (2, 2, 3)
+        assert found["test_online_transitions"]["episode_return"].shape == (2, 2, 4)  # 4 x 20 >= 70
+        said = read_manifest(tmp_path / "manifest.json")["test_return"]
+        assert said == pytest.approx(found[arm]["episode_return"][:, :, -1].mean(), rel=1e-6)
     assert all("final_path" not in arm for arm in found.values())
+
+
+def test_the_headline_is_the_last_episode_played():
+    filler = {name: np.zeros(0) for name in Arm.__dataclass_fields__}
+    returns = np.array([[[1.0, 2.0, np.nan], [1.0, 5.0, 3.0]]], dtype=np.float32)
+    length = np.array([[[2, 2, 0], [1, 1, 1]]], dtype=np.int32)
+    played = Arm(**filler | {"episode_return": returns, "episode_length": length})
+    assert final_return(played) == 2.5
+    assert list(EPISODE_ENDS.values()) == [NO_EPISODE, TIME_LIMIT, TERMINATED, DIVERGED]

@@ -169,7 +169,7 @@ def test_faults_of_a_preset(mapping, words):
         ("evaluate", {"adaptation": {"exploration_episodes": 3}}, ["none is left to measure"]),
         (
             "evaluate",
-            {"adaptation": {"count": "transitions", "min_transitions": 0}},
+            {"adaptation": {"min_transitions": 0}},
             ["no episode is run"],
         ),
         ("env", {"params": {"x": [1]}}, ["params"]),

@@ -49,6 +49,8 @@ def make_arm(tasks: range, level: float, *, kl: float = 1.0, episodes: int = 1) 
         "task_id": np.asarray(tasks, dtype=np.int32),
         "episode_return": returns,
         "episode_length": np.full((num, REPEATS, episodes), 20, dtype=np.int32),
+        "episode_end": np.full((num, REPEATS, episodes), 1, dtype=np.int8),
+        "measure": np.ones((num, REPEATS, episodes, 2), dtype=np.float32),
         "posterior_mean": np.zeros((num, REPEATS, LATENT), dtype=np.float32),
         "posterior_variance": np.ones((num, REPEATS, LATENT), dtype=np.float32),
         "posterior_kl": (kl + 0.01 * rng.normal(size=(num, REPEATS))).astype(np.float32),
@@ -83,6 +85,9 @@ def make_evaluation(
         "round": number_,
         "self_supervised_steps": 500 * number_,
         "arms": sorted(arms),
+        "count": "episodes",
+        "measures": ["goal_distance", "distance"],
+        "measure_units": ["m", "m"],
     }
     arrays = {f"arms/{arm}/{name}": a for arm, group in arms.items() for name, a in group.items()}
     write_store(out, "evaluation", arrays, attributes)

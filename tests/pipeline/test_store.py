@@ -39,6 +39,8 @@ def evaluation() -> tuple[Arrays, dict[str, Any]]:
         arrays[group + "task_id"] = np.arange(tasks, dtype=np.int32)
         arrays[group + "episode_return"] = np.full((tasks, 2, 3), np.nan, dtype=np.float32)
         arrays[group + "episode_length"] = np.zeros((tasks, 2, 3), dtype=np.int32)
+        arrays[group + "episode_end"] = np.zeros((tasks, 2, 3), dtype=np.int8)
+        arrays[group + "measure"] = np.full((tasks, 2, 3, 2), np.nan, dtype=np.float32)
         arrays[group + "posterior_mean"] = np.zeros((tasks, 2, 5), dtype=np.float32)
         arrays[group + "posterior_variance"] = np.ones((tasks, 2, 5), dtype=np.float32)
         arrays[group + "posterior_kl"] = np.zeros((tasks, 2), dtype=np.float32)
@@ -51,6 +53,9 @@ def evaluation() -> tuple[Arrays, dict[str, Any]]:
         "round": 1,
         "self_supervised_steps": 5000,
         "arms": ["online", "prior"],
+        "count": "episodes",
+        "measures": ["goal_distance", "distance"],
+        "measure_units": ["m", "m"],
     }
     return arrays, attributes
 

@@ -7,7 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from smac_core.adaptation import MetaTest, act_at_random, do_nothing
+from smac_core.adaptation import (
+    DIVERGED,
+    NO_EPISODE,
+    TERMINATED,
+    TIME_LIMIT,
+    MetaTest,
+    act_at_random,
+    do_nothing,
+)
 from smac_core.agent import Agent, Posteriors
 from smac_core.config import AdaptationConfig
 from smac_core.envs.episodes import BatchDriver, Controller
@@ -18,7 +26,9 @@ LATENT = 3
 REPEATS = 2
 TASKS = stair_tasks((0, 0), (2, 0), (0, 0))  # episodes of six and of two steps
 TASK_IDS = [0, 1]
-CONFIG = AdaptationConfig(episodes=3, exploration_episodes=2, repeats=REPEATS, context_size=8)
+CONFIG = AdaptationConfig(
+    episodes=3, exploration_episodes=2, repeats=REPEATS, min_transitions=18, context_size=8
+)
 
 
 class SizeAgent(Agent):
@@ -57,7 +67,8 @@ def meta_test(
 
 
 def test_episodes_are_counted_plainly() -> None:
-    arm, explored = meta_test().online()
+    adapted = meta_test().adapt()
+    arm, explored = adapted.by_episodes, adapted.explored
     assert arm.task_id.tolist() == TASK_IDS
     assert arm.episode_length.tolist() == [[[6, 6, 6]] * REPEATS, [[2, 2, 2]] * REPEATS]
     # Rewards of an episode: 10 · last_step + 1, + 2, …
@@ -65,27 +76,66 @@ def test_episodes_are_counted_plainly() -> None:
     # The posterior of the last episode is made of the two before it.
     assert arm.posterior_mean[:, :, 0].tolist() == [[12.0] * REPEATS, [4.0] * REPEATS]
     assert [len(bag) for bag in explored] == [12, 12, 4, 4]
+    # The horizon ends an episode otherwise than a terminal state does.
+    assert arm.episode_end.dtype == np.int8
+    assert arm.episode_end.tolist() == [[[TIME_LIMIT] * 3] * REPEATS, [[TERMINATED] * 3] * REPEATS]
+    only, again = meta_test().online()
+    assert [len(bag) for bag in again] == [12, 12, 4, 4]
+    for field in dataclasses.fields(only):
+        np.testing.assert_array_equal(getattr(only, field.name), getattr(arm, field.name))
 
 
 def test_transitions_are_counted_as_in_the_released_code() -> None:
-    config = dataclasses.replace(CONFIG, count="transitions", min_transitions=13)
-    arm, explored = meta_test(config).online()
+    adapted = meta_test(dataclasses.replace(CONFIG, min_transitions=13)).adapt()
+    arm = adapted.by_transitions
     # Three episodes of six, seven of two; the posterior is made of everything before the last.
     assert arm.episode_length[0, 0].tolist() == [6, 6, 6, 0, 0, 0, 0]
     assert arm.episode_length[1, 0].tolist() == [2] * 7
     assert np.isnan(arm.episode_return[0, :, 3:]).all()
+    assert np.isnan(arm.measure[0, :, 3:]).all()
+    assert (arm.episode_end[0, :, 3:] == NO_EPISODE).all()
     assert np.isfinite(arm.episode_return[1]).all()
     assert arm.posterior_mean[:, :, 0].tolist() == [[12.0] * REPEATS, [12.0] * REPEATS]
-    # What was explored is still the first two episodes.
-    assert [len(bag) for bag in explored] == [12, 12, 4, 4]
+    # What was explored is still the first two episodes, and both counts begin alike.
+    assert [len(bag) for bag in adapted.explored] == [12, 12, 4, 4]
+    np.testing.assert_array_equal(arm.measure[:, :, :3], adapted.by_episodes.measure)
+    np.testing.assert_array_equal(arm.first_path, adapted.by_episodes.first_path)
+    assert (arm.final_path[1] != adapted.by_episodes.final_path[1]).any()
+
+
+def test_the_counts_agree_where_no_episode_ends_early() -> None:
+    env = Stairs()
+    config = dataclasses.replace(CONFIG, min_transitions=3 * env.horizon)
+    tasks = stair_tasks((0, 0), (0, 0))
+    adapted = MetaTest(BatchDriver(env), size_agent(), config, TASK_IDS, tasks, (0, 2)).adapt()
+    for field in dataclasses.fields(adapted.by_episodes):
+        of_both = [
+            getattr(arm, field.name) for arm in (adapted.by_episodes, adapted.by_transitions)
+        ]
+        np.testing.assert_array_equal(*of_both)
 
 
 def test_a_meta_episode_may_be_over_before_it_adapts() -> None:
-    config = dataclasses.replace(CONFIG, count="transitions", min_transitions=5)
-    arm, explored = meta_test(config).online()
+    adapted = meta_test(dataclasses.replace(CONFIG, min_transitions=5)).adapt()
+    arm = adapted.by_transitions
     assert (arm.episode_length > 0).sum(axis=2).tolist() == [[1] * REPEATS, [3] * REPEATS]
-    assert [len(bag) for bag in explored] == [6, 6, 4, 4]
+    assert [len(bag) for bag in adapted.explored] == [12, 12, 4, 4]
     assert arm.posterior_kl[0].tolist() == [0.0] * REPEATS
+    assert adapted.by_episodes.episode_length.shape == (2, REPEATS, 3)
+
+
+def test_measures_follow_the_path_and_a_diverged_episode_is_told() -> None:
+    tasks = stair_tasks((0, 0), (0, 3))  # the second diverges in its third step
+    test = MetaTest(BatchDriver(Stairs()), random_agent(2, 1), CONFIG, TASK_IDS, tasks, (0, 2))
+    arm, _ = test.online()
+    assert arm.episode_end.tolist() == [[[TIME_LIMIT] * 3] * REPEATS, [[DIVERGED] * 3] * REPEATS]
+    for task, length in ((0, 6), (1, 2)):
+        assert (arm.episode_length[task] == length).all()
+        climbed = arm.final_path[task, length, 0] - arm.final_path[task, 0, 0]
+        velocity, distance = arm.measure[task, 0, 2]
+        assert velocity == pytest.approx(climbed / (length * Stairs.control_seconds), rel=1e-5)
+        assert distance == pytest.approx(abs(climbed), rel=1e-5)
+    assert (arm.first_path != arm.final_path).any()
 
 
 def test_the_first_episodes_are_the_prior_and_later_ones_use_all_so_far() -> None:
@@ -110,12 +160,12 @@ def test_the_latent_is_drawn_once_or_at_every_step_but_the_posterior_stands(resa
 
 
 def test_contexts_hold_true_rewards_in_the_order_of_time() -> None:
-    _, explored = meta_test(dataclasses.replace(CONFIG, repeats=1)).online()
+    explored = meta_test(dataclasses.replace(CONFIG, repeats=1)).adapt().explored
     assert explored[1].shape == (4, 4)  # [obs, action, reward]
     assert explored[1][:, 1].tolist() == [0, 1, 0, 1]
     assert explored[1][:, 3].tolist() == [21, 22, 21, 22]
     wide = random_agent(2, 1, context_next_obs=True)
-    _, explored = meta_test(CONFIG, wide).online()
+    explored = meta_test(CONFIG, wide).adapt().explored
     assert explored[0].shape == (12, 6)
     np.testing.assert_array_equal(explored[0][:, 5], explored[0][:, 1] + 1)
 
@@ -123,8 +173,8 @@ def test_contexts_hold_true_rewards_in_the_order_of_time() -> None:
 def test_the_decoder_is_measured_on_the_last_episode_under_the_posteriors_mean() -> None:
     agent = random_agent(2, 1)
     test = meta_test(CONFIG, agent)
-    arm, explored = test.online()
-    posterior = agent.infer(explored)
+    adapted = test.adapt()
+    arm, posterior = adapted.by_episodes, agent.infer(adapted.explored)
     keys = [(0, 2, TASK_IDS[row // REPEATS], row % REPEATS, 2) for row in range(4)]
     for row, key in enumerate(keys):
         rng = generator(key)
@@ -148,10 +198,10 @@ def test_the_decoder_is_measured_on_the_last_episode_under_the_posteriors_mean()
 def test_every_arm_has_the_same_fields_and_shapes() -> None:
     agent = random_agent(2, 1)
     test = meta_test(CONFIG, agent)
-    online, explored = test.online()
-    matched = test.given(test.resample(explored, 3), 5)
+    adapted = test.adapt()
+    matched = test.given(test.resample(adapted.explored, 3), 5)
     arms = {
-        "online": (online, 3),
+        "online": (adapted.by_episodes, 3),
         "prior": (test.given(None, 6), 1),
         "matched": (matched, 1),
         "floor": (test.floor(do_nothing, 7), 1),
@@ -162,9 +212,12 @@ def test_every_arm_has_the_same_fields_and_shapes() -> None:
         assert arm.episode_return.shape == (*shape, episodes), name
         assert arm.episode_length.shape == (*shape, episodes)
         assert arm.episode_length.dtype == np.int32
+        assert arm.measure.shape == (*shape, episodes, 2)
         assert arm.posterior_mean.shape == arm.posterior_variance.shape == (*shape, LATENT)
         assert arm.posterior_kl.shape == arm.decoder_mse.shape == shape
         assert arm.final_path.shape == (len(TASK_IDS), Stairs.horizon + 1, 2)
+        if episodes == 1:
+            np.testing.assert_array_equal(arm.first_path, arm.final_path)
         assert np.isnan(arm.final_path[1, 3:]).all()
     assert np.array_equal(arms["prior"][0].posterior_kl, np.zeros((2, REPEATS), np.float32))
     assert (matched.posterior_kl > 0).all()
