@@ -141,22 +141,22 @@ def test_measures_follow_the_path_and_a_diverged_episode_is_told() -> None:
 def test_the_first_episodes_are_the_prior_and_later_ones_use_all_so_far() -> None:
     agent = size_agent()
     meta_test(dataclasses.replace(CONFIG, episodes=4), agent).online()
-    steps = np.stack(agent.latents)  # [4 · 6, meta-episodes, latent]
-    assert len(steps) == 24
-    assert np.abs(steps[:12]).max() < 6.0  # standard normal
-    np.testing.assert_allclose(steps[12:18, 0], 12.0, atol=1e-2)
-    np.testing.assert_allclose(steps[18:, 0], 18.0, atol=1e-2)
-    np.testing.assert_allclose(steps[12, 2], 4.0, atol=1e-2)
-    np.testing.assert_allclose(steps[18, 2], 6.0, atol=1e-2)
+    steps = agent.latents  # 4 · 6 of [meta-episodes that go on, latent]
+    assert [len(z) for z in steps] == [4, 4, 2, 2, 2, 2] * 4
+    assert np.abs(np.concatenate(steps[:12])).max() < 6.0  # standard normal
+    np.testing.assert_allclose([z[0] for z in steps[12:18]], 12.0, atol=1e-2)
+    np.testing.assert_allclose([z[0] for z in steps[18:]], 18.0, atol=1e-2)
+    np.testing.assert_allclose(steps[12][2], 4.0, atol=1e-2)
+    np.testing.assert_allclose(steps[18][2], 6.0, atol=1e-2)
 
 
 @pytest.mark.parametrize("resample", ["episode", "step"])
 def test_the_latent_is_drawn_once_or_at_every_step_but_the_posterior_stands(resample: str) -> None:
     agent = size_agent()
     meta_test(dataclasses.replace(CONFIG, resample_latent=resample), agent).online()
-    explore, adapted = np.stack(agent.latents[:6]), np.stack(agent.latents[12:])
-    assert (len(np.unique(explore[:, 0, 0])) == 1) == (resample == "episode")
-    np.testing.assert_allclose(adapted[:, 0], 12.0, atol=1e-2)
+    explore, adapted = ([z[0] for z in steps] for steps in (agent.latents[:6], agent.latents[12:]))
+    assert (len({z[0] for z in explore}) == 1) == (resample == "episode")
+    np.testing.assert_allclose(adapted, 12.0, atol=1e-2)
 
 
 def test_contexts_hold_true_rewards_in_the_order_of_time() -> None:
