@@ -51,7 +51,7 @@ class Environment(ABC):
     action_dim: ClassVar[int]
     initial_dim: ClassVar[int]
     horizon: ClassVar[int]
-    control_seconds: ClassVar[float]
+    control_seconds: float
     task_fields: ClassVar[tuple[str, ...]]
     task_low: ClassVar[tuple[float, ...]]
     task_high: ClassVar[tuple[float, ...]]

@@ -13,6 +13,9 @@ DEFINITIONS = (
     "smac_core.envs.point_robot:PointRobot",
     "smac_core.envs.cheetah_vel:CheetahVel",
     "smac_core.envs.ant_dir:AntDir",
+    "smac_core.envs.humanoid_dir:HumanoidDir",
+    "smac_core.envs.walker_param:WalkerParam",
+    "smac_core.envs.hopper_param:HopperParam",
 )
 
 

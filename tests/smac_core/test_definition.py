@@ -12,8 +12,11 @@ import pytest
 from smac_core.envs.ant_dir import AntDir
 from smac_core.envs.cheetah_vel import CheetahVel
 from smac_core.envs.definition import load_environment
+from smac_core.envs.hopper_param import HopperParam
+from smac_core.envs.humanoid_dir import HumanoidDir
 from smac_core.envs.point_robot import PointRobot
 from smac_core.envs.registration import DEFINITIONS
+from smac_core.envs.walker_param import WalkerParam
 from smac_core.errors import ConfigError, TaskError
 from tests.smac_core.stairs import Stairs
 
@@ -83,7 +86,7 @@ def test_tasks_are_checked() -> None:
         env.check_tasks(np.array([[np.nan]]))
 
 
-ENVS = [PointRobot(), CheetahVel(), AntDir()]
+ENVS = [PointRobot(), CheetahVel(), AntDir(), HumanoidDir(), WalkerParam(), HopperParam()]
 
 
 @pytest.mark.parametrize("env", ENVS, ids=[env.env_id for env in ENVS])

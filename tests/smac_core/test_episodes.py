@@ -13,7 +13,10 @@ from smac_core.envs.ant_dir import AntDir
 from smac_core.envs.cheetah_vel import CheetahVel
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver, Episodes, Plan, concatenate
+from smac_core.envs.hopper_param import HopperParam
+from smac_core.envs.humanoid_dir import HumanoidDir
 from smac_core.envs.point_robot import PointRobot
+from smac_core.envs.walker_param import WalkerParam
 from smac_core.errors import SimulationError
 from smac_core.planning import flat_rows, next_observations, plan_episodes
 from tests.smac_core.stairs import Stairs, random_agent, stair_tasks
@@ -163,6 +166,9 @@ CASES: dict[str, tuple[Callable[[], Environment], int]] = {
     "point-robot": (PointRobot, 11),
     "cheetah-vel": (CheetahVel, 5),
     "ant-dir": (AntDir, 5),
+    "humanoid-dir": (HumanoidDir, 5),
+    "walker-param": (WalkerParam, 5),
+    "hopper-param": (HopperParam, 5),
 }
 
 
