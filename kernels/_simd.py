@@ -43,7 +43,7 @@ class _Float32x16Model(models.PrimitiveModel):
         super().__init__(manager, fe_type, _VECTOR)  # type: ignore[no-untyped-call]
 
 
-def _splat(builder: Any, value: Any, vector_type: Any) -> Any:
+def splat(builder: Any, value: Any, vector_type: Any) -> Any:
     """Copy a scalar to every lane."""
     lane0 = builder.insert_element(ir.Constant(vector_type, ir.Undefined), value, _INT(0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
@@ -59,7 +59,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 def _first_lanes(builder: Any, count: Any) -> Any:
     """Mask of the first ``count`` lanes."""
     lanes = ir.Constant(_INTS, list(range(LANES)))
-    return builder.icmp_signed("<", lanes, _splat(builder, count, _INTS))
+    return builder.icmp_signed("<", lanes, splat(builder, count, _INTS))
 
 
 def _declare(builder: Any, name: str, returns: Any, arguments: list[Any]) -> Any:
@@ -112,11 +112,30 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of an element before it is read; any index will do."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        byte, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, int32, int32, int32]),
+            "llvm.prefetch.p0",
+        )
+        # To read, to be kept in every level, data.
+        place = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        builder.call(function, [place, int32(0), int32(3), int32(1)])
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
 def broadcast(typingctx: Any, value: Any) -> Any:
     """Copy one value to every lane."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _splat(builder, args[0], _VECTOR)
+        return splat(builder, args[0], _VECTOR)
 
     return _float32x16(types.float32), codegen
 
@@ -129,6 +148,36 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
         return builder.call(_declare(builder, "llvm.fma.v16f32", _VECTOR, [_VECTOR] * 3), args)
 
     return _float32x16(a, b, c), codegen
+
+
+@intrinsic
+def fma_value(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """Compute a · b + c of single values with one rounding; the compiler may do many at once."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.call(_declare(builder, "llvm.fma.f32", _FLOAT, [_FLOAT] * 3), args)
+
+    return types.float32(types.float32, types.float32, types.float32), codegen
+
+
+@intrinsic
+def bits_of(typingctx: Any, value: Any) -> Any:
+    """Return the bits of a float32 as an integer."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def value_of(typingctx: Any, bits: Any) -> Any:
+    """Return the float32 that an integer's bits stand for."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], _FLOAT)
+
+    return types.float32(types.int32), codegen
 
 
 @intrinsic
