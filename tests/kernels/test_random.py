@@ -1,11 +1,13 @@
 """Philox against its published answers, and what the streams promise."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.random import fill_normal, fill_uniform_index, philox4x32
+from kernels.random import _radius, _turn, fill_normal, fill_uniform_index, philox4x32
 
 # Known answers of Random123 1.14, kat_vectors, "philox4x32 10".
 KNOWN = [
@@ -49,6 +51,29 @@ def test_normals_follow_the_documented_layout(key, counter, purpose, num):
     radius = np.sqrt(-2 * np.log(u))
     pairs = np.stack([radius * np.cos(2 * np.pi * v), radius * np.sin(2 * np.pi * v)], axis=1)
     np.testing.assert_allclose(out, pairs.reshape(-1)[:num], rtol=1e-6, atol=1e-7)
+
+
+EDGES = [0, 1, 2**24, 2**29 - 1, 2**29, 2**30, 2**31 - 1, 2**31, 0xAAAAAAAA, 0xAAAAAAAB]
+EDGES += [2**32 - 2**24, 2**32 - 2**8, 2**32 - 2, 2**32 - 1]
+
+
+@pytest.mark.parametrize("word", EDGES)
+def test_polynomials_hold_at_the_edges_of_their_ranges(word):
+    radius = float(_radius(np.uint32(word)))
+    assert radius == pytest.approx(math.sqrt(-2 * math.log((word + 1) / 2**32)), rel=4e-7)
+    turns = [float(x) for x in _turn(np.uint32(word))]
+    angle = 2 * math.pi * word / 2**32
+    assert turns == pytest.approx([math.cos(angle), math.sin(angle)], rel=4e-7, abs=1e-15)
+
+
+def test_long_streams_follow_the_layout_across_chunks():
+    num = 1000
+    out = np.empty(num, dtype=np.float32)
+    fill_normal(KEY, 3, 4, out)
+    u, v = words(KEY, 3, 4, num).astype(np.float64).reshape(-1, 2).T
+    radius = np.sqrt(-2 * np.log((u + 1) / 2**32))
+    np.testing.assert_allclose(out[0::2], radius * np.cos(2 * np.pi * v / 2**32), rtol=1e-6)
+    np.testing.assert_allclose(out[1::2], radius * np.sin(2 * np.pi * v / 2**32), rtol=1e-6)
 
 
 @pytest.mark.parametrize("num", [1, 2, 3, 5, 100])
