@@ -46,9 +46,10 @@ def random_batch(
     obs, action, latent = shapes.obs_dim, shapes.action_dim, networks.latent_dim
 
     def normal(*dims: int) -> torch.Tensor:
-        return torch.from_numpy(rng.standard_normal(dims, dtype=np.float32))
+        return torch.from_numpy(rng.standard_normal((1, *dims), dtype=np.float32))
 
     return Batch(
+        task=torch.arange(tasks)[None],
         obs=normal(tasks, rows, obs),
         action=torch.tanh(normal(tasks, rows, action)),
         reward=normal(tasks, rows),
@@ -91,11 +92,12 @@ def _compare(
 ) -> Iterator[Row]:
     """Measure both updates under every precision, all in turns."""
     batch = Batch(*(x.to(device) for x in random_batch(ANT, networks, config, seed=0)))
+    alone = Batch(*(x[0] for x in batch))  # the published code has no axis of seeds
     works = []
     for precision in PRECISIONS:
-        learner = Learner(ANT, networks, config, 0, device)
+        learner = Learner(ANT, networks, config, [0], device)
         plain = Transcription(ANT, networks, config, learner.state(), device)
-        works += [_work(learner.update, batch, precision), _work(plain.update, batch, precision)]
+        works += [_work(learner.update, batch, precision), _work(plain.update, alone, precision)]
     before = torch.get_float32_matmul_precision()
     seconds = interleave(works, effort)
     torch.set_float32_matmul_precision(before)

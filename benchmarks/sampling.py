@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Effort, Label, Row, Work, compare
-from kernels.sample import sample_meta_batch
 from smac_core.config import LearnerConfig
 from smac_core.dataset import Dataset, Transitions, build_dataset
 from smac_core.networks import Shapes
@@ -123,37 +122,13 @@ class PlainSampler:
 class _Ours:
     """The compiled draw into the learner's buffers, without and with the learner's noise."""
 
-    def __init__(self, dataset: Dataset, shapes: Shapes) -> None:
-        cpu = torch.device("cpu")
-        self.sampler = HostSampler(dataset, CONFIG, shapes, LATENT_DIM, 0, cpu)
+    def __init__(self, dataset: Dataset) -> None:
+        self.sampler = HostSampler([dataset], CONFIG, LATENT_DIM, [0])
         self.update = 0
 
     def rows(self) -> int:
         self.update += 1
-        sampler, data, out = self.sampler, self.sampler.dataset, self.sampler.buffers
-        table = data.transitions
-        sample_meta_batch(
-            sampler.key,
-            self.update,
-            sampler.pool,
-            data.replay.index,
-            data.replay.starts,
-            data.context.index,
-            data.context.starts,
-            table.obs,
-            table.action,
-            table.reward,
-            table.next_obs,
-            table.terminated,
-            data.features,
-            sampler.task,
-            out["obs"],
-            out["action"],
-            out["reward"],
-            out["next_obs"],
-            out["terminated"],
-            out["context"],
-        )
+        self.sampler.draw_rows(self.update, 0, self.sampler.buffers.arrays[0])
         return 1
 
     def everything(self) -> int:
@@ -194,7 +169,7 @@ def rows(name: str, effort: Effort) -> Iterator[Row]:
     tasks = TASKS // 10 if effort.quick else TASKS
     for shapes in SIZES:
         dataset = make_dataset(shapes, tasks, ROWS_PER_TASK)
-        ours, plain = _Ours(dataset, shapes), PlainSampler(dataset, CONFIG)
+        ours, plain = _Ours(dataset), PlainSampler(dataset, CONFIG)
         size = f"obs {shapes.obs_dim}, {tasks} x {ROWS_PER_TASK} rows"
         against = "float64 buffers, fancy indexing"
         pairs = {

@@ -15,6 +15,7 @@ from smac_core.adaptation import MetaTest
 from smac_core.agent import Agent, Posteriors, make_agent
 from smac_core.config import AdaptationConfig
 from smac_core.dataset import context_features
+from smac_core.engine import Engine, make_engine
 from smac_core.envs.episodes import Episodes
 from smac_core.learner import resolve_device
 from smac_core.networks import Shapes, network_shapes
@@ -28,7 +29,6 @@ from smac_core.planning import (
     next_observations,
     plan_episodes,
 )
-from smac_core.sampler import HostSampler
 from smac_core.visits import POSTERIOR, PRIOR, VisitedEpisodes, run_visits
 
 
@@ -56,7 +56,7 @@ class LearningCollector:
             self.device,
             None if self.latents is None else self.latents[slots],
         )
-        self.sampler: HostSampler | None = None
+        self.engine: Engine | None = None
 
     def _task_latents(self) -> np.ndarray:
         """Scale every task's parameters and pad them to the latent's length."""
@@ -185,21 +185,21 @@ class LearningCollector:
 
         Source: smac-reference section 4, point 3.
         """
-        dataset = self.collection.dataset()
-        if self.sampler is None:
-            self.sampler = HostSampler(
-                dataset,
+        datasets = [self.collection.dataset()]
+        if self.engine is None:
+            self.engine = make_engine(
+                self.learner,
+                datasets,
                 self.config.learner,
-                self.shapes,
                 self.config.networks.latent_dim,
-                self.config.seed,
-                self.device,
+                [self.config.seed],
             )
-        self.sampler.set_dataset(dataset)
-        for _ in range(self.config.updates_per_iteration):
-            batch = self.sampler.draw(self.learner.num_updates)
-            self.learner.update(batch, self.sampler.task)
-            progress.advance()
+        else:
+            self.engine.set_datasets(datasets)
+        last = self.learner.num_updates + self.config.updates_per_iteration
+        while (before := self.learner.num_updates) < last:
+            self.engine.advance(last - before)
+            progress.advance(self.learner.num_updates - before)
 
     def measure(self, iteration: int) -> dict[str, float]:
         """Take one point of the learning curve: returns of the newest visits and at meta-test.

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from pipeline.cli import stage_main, stage_parser
 from pipeline.data import phase_dataset, read_labelled, read_offline
 from pipeline.manifest import path_digest
-from pipeline.models import TrainedModel, read_model
-from pipeline.phase import prepare, train_phase
+from pipeline.models import read_model
+from pipeline.phase import SeedPhase, prepare, train_phase
 from pipeline.sections import FinetuneConfig
 from pipeline.stage import begin
 from pipeline.task_list import read_tasks
-from smac_core.errors import CheckpointError
-from smac_core.learner import Learner
 from smac_core.networks import Shapes
-from smac_core.sampler import HostSampler
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -34,20 +30,6 @@ def make_parser() -> argparse.ArgumentParser:
             "checkpoint",
         ),
     )
-
-
-def _continued(path: Path, model: TrainedModel, learner: Learner) -> Learner:
-    """Load the whole state of the round before into a learner."""
-    try:
-        learner.load_state(model.checkpoint.tensors)
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            "checkpoint without the learner's state",
-            where=path,
-            found=str(error).splitlines()[0],
-            fix="pass a checkpoint of meta_train or finetune",
-        ) from error
-    return learner
 
 
 def run(args: argparse.Namespace) -> None:
@@ -73,7 +55,6 @@ def run(args: argparse.Namespace) -> None:
         context_next_obs=model.agent.context_next_obs,
     )
     networks, shapes = model.networks, Shapes(stage.env.obs_dim, stage.env.action_dim)
-    learner = Learner(shapes, networks, config.learner, args.seed, device)
     inputs = {
         "tasks": args.tasks,
         "transitions": args.transitions,
@@ -91,14 +72,8 @@ def run(args: argparse.Namespace) -> None:
         "learner": asdict(config.learner),
         "lineage": [*model.metadata["lineage"], {"stage": "finetune", "checkpoint": before}],
     }
-    train_phase(
-        stage,
-        _continued(args.checkpoint, model, learner),
-        HostSampler(data, config.learner, shapes, networks.latent_dim, args.seed, device),
-        label=f"round {args.round} updates",
-        inputs=inputs,
-        metadata=metadata,
-    )
+    phase = SeedPhase(stage, data, inputs, metadata, model.checkpoint.tensors)
+    train_phase([phase], shapes, networks, device, f"round {args.round} updates")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ from pipeline.cli import stage_main, stage_parser
 from pipeline.data import phase_dataset, read_offline
 from pipeline.manifest import path_digest
 from pipeline.models import checkpoint_metadata
-from pipeline.phase import prepare, train_phase
+from pipeline.phase import SeedPhase, prepare, train_phase
 from pipeline.sections import MetaTrainConfig
 from pipeline.stage import begin
 from pipeline.task_list import read_tasks
-from smac_core.learner import Learner
 from smac_core.networks import Shapes, network_shapes
-from smac_core.sampler import HostSampler
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -63,14 +61,9 @@ def run(args: argparse.Namespace) -> None:
         "learner": asdict(config.learner),
         "lineage": [{"stage": "meta_train", "transitions": path_digest(args.transitions)}],
     }
-    train_phase(
-        stage,
-        Learner(shapes, networks, config.learner, args.seed, device),
-        HostSampler(data, config.learner, shapes, networks.latent_dim, args.seed, device),
-        label="offline updates",
-        inputs={"tasks": args.tasks, "transitions": args.transitions},
-        metadata=metadata,
-    )
+    inputs = {"tasks": args.tasks, "transitions": args.transitions}
+    phase = SeedPhase(stage, data, inputs, metadata)
+    train_phase([phase], shapes, networks, device, "offline updates")
 
 
 if __name__ == "__main__":

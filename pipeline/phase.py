@@ -1,20 +1,60 @@
-"""One phase of training, from a prepared learner to checkpoint, metrics and manifest."""
+"""One phase of training, from prepared data to checkpoint, metrics and manifest of each seed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pipeline.checkpoint import write_checkpoint
 from pipeline.manifest import path_digest
 from pipeline.stage import StageRun, lock
-from pipeline.training import resume_state, single_thread, train, write_metrics
-from smac_core.config import LearnerConfig
-from smac_core.learner import Learner, resolve_device
-from smac_core.sampler import HostSampler
+from pipeline.training import Resume, resume_state, single_thread, train, write_metrics
+from smac_core.config import LearnerConfig, NetworkConfig
+from smac_core.dataset import Dataset
+from smac_core.engine import make_engine
+from smac_core.errors import CheckpointError
+from smac_core.learner import Learner, resolve_device, seeds_together
+from smac_core.networks import Shapes
+
+
+@dataclass(frozen=True)
+class SeedPhase:
+    """One seed's part of a phase.
+
+    Args:
+        stage: The running stage; its section has ``updates`` and ``learner``.
+        data: What this seed draws from; seeds that see the same rows should share the object.
+        inputs: Every file and store that the result depends on, by name.
+        metadata: What the checkpoint says of itself.
+        state: The learner's state from which this phase starts; None: its initial parameters.
+    """
+
+    stage: StageRun
+    data: Dataset
+    inputs: Mapping[str, Path]
+    metadata: Mapping[str, object]
+    state: Mapping[str, np.ndarray] | None = None
+
+    @property
+    def seed(self) -> int:
+        """The method's seed."""
+        assert self.stage.seed is not None
+        return self.stage.seed
+
+    def resume(self) -> Resume:
+        """Name where this seed's state goes during the phase."""
+        key = {
+            "section": asdict(self.stage.section),
+            "seed": self.seed,
+            "code": self.stage.code_digest,
+            "inputs": {name: path_digest(path) for name, path in self.inputs.items()},
+        }
+        return resume_state(self.stage.args.out, key)
 
 
 def prepare(config: LearnerConfig) -> torch.device:
@@ -34,53 +74,81 @@ def prepare(config: LearnerConfig) -> torch.device:
 
 
 def train_phase(
-    stage: StageRun,
-    learner: Learner,
-    sampler: HostSampler,
-    *,
+    phases: Sequence[SeedPhase],
+    shapes: Shapes,
+    networks: NetworkConfig,
+    device: torch.device,
     label: str,
-    inputs: Mapping[str, Path],
-    metadata: Mapping[str, object],
 ) -> None:
     """Take the configured updates, resuming where a killed run stopped, and write the outputs.
 
     Args:
-        stage: The running stage; its section has ``updates`` and ``learner``.
-        learner: At the state from which this phase starts.
-        sampler: Draws its batches.
+        phases: One a seed, of the same stage and configuration.
+        shapes: Sizes of the environment.
+        networks: Hidden widths.
+        device: Where to compute.
         label: For the progress line.
-        inputs: Every file and store that the result depends on, by name.
-        metadata: What the checkpoint says of itself.
 
     Raises:
+        CheckpointError: A state does not fit the networks.
         NonFiniteError: A loss is not finite.
-        OutputError: The folder cannot be written, or another process writes there.
+        OutputError: A folder cannot be written, or another process writes there.
     """
-    out: Path = stage.args.out
-    config = stage.section
+    of_seed = {phase.seed: phase for phase in phases}
+    for seeds in seeds_together(list(of_seed), device):
+        together = [of_seed[seed] for seed in seeds]
+        with ExitStack() as locks:
+            for phase in together:
+                locks.enter_context(lock(phase.stage.args.out.parent))
+            _train_together(together, shapes, networks, device, label)
+
+
+def _train_together(
+    phases: Sequence[SeedPhase],
+    shapes: Shapes,
+    networks: NetworkConfig,
+    device: torch.device,
+    label: str,
+) -> None:
+    config = phases[0].stage.section
+    seeds = [phase.seed for phase in phases]
+    learner = Learner(shapes, networks, config.learner, seeds, device)
+    for place, phase in enumerate(phases):
+        if phase.state is not None:
+            _load(learner, phase, place)
     total = learner.num_updates + config.updates
-    key = {
-        "section": asdict(config),
-        "seed": stage.seed,
-        "code": stage.code_digest,
-        "inputs": {name: path_digest(path) for name, path in inputs.items()},
-    }
-    with lock(out.parent):
-        resume = resume_state(out, key)
-        train(
-            learner,
-            lambda update: learner.update(sampler.draw(update)),
-            total,
-            config.learner.log_every,
-            resume,
-            label,
-        )
-        write_checkpoint(out, learner.state(), metadata)
-        metrics = out.parent / "metrics.csv"
-        write_metrics(metrics, resume.rows)
-        stage.finish(
-            inputs,
-            {"checkpoint": out, "metrics": metrics},
-            {"device": str(learner.device), "updates": config.updates},
-        )
-        resume.clear()
+    resumes = [phase.resume() for phase in phases]
+    data = [phase.data for phase in phases]
+    engine = make_engine(learner, data, config.learner, networks.latent_dim, seeds)
+    train(learner, engine, total, config.learner.log_every, resumes, label)
+    for place, (phase, resume) in enumerate(zip(phases, resumes, strict=True)):
+        _write(phase, resume, learner.state(place), device)
+
+
+def _load(learner: Learner, phase: SeedPhase, place: int) -> None:
+    assert phase.state is not None
+    try:
+        learner.load_state(phase.state, place)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            "checkpoint without the learner's state",
+            where=phase.inputs.get("checkpoint"),
+            found=str(error).splitlines()[0],
+            fix="pass a checkpoint of meta_train or finetune",
+        ) from error
+
+
+def _write(
+    phase: SeedPhase, resume: Resume, state: Mapping[str, np.ndarray], device: torch.device
+) -> None:
+    """Write one seed's outputs, then forget its resume state."""
+    out: Path = phase.stage.args.out
+    metrics = out.parent / "metrics.csv"
+    write_checkpoint(out, state, phase.metadata)
+    write_metrics(metrics, resume.rows)
+    phase.stage.finish(
+        phase.inputs,
+        {"checkpoint": out, "metrics": metrics},
+        {"device": str(device), "updates": phase.stage.section.updates},
+    )
+    resume.clear()

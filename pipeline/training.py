@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,24 +16,27 @@ import torch
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.cli import Progress
 from pipeline.files import json_bytes, write_text
+from smac_core.engine import Engine
 from smac_core.errors import CheckpointError
 
 SAVE_SECONDS = 30.0  # between resume states; what a kill can lose
+SAVE_EVERY = 50  # updates between looks at the clock
 COUNTERS = ("environment_steps", "iteration", "update")  # the first columns of metrics.csv
 
 
+@runtime_checkable
 class Updates(Protocol):
-    """A learner as the loop sees it."""
+    """A learner of one seed or of several, as the loop sees it."""
 
     num_updates: int
 
-    def read_metrics(self) -> dict[str, float]:
-        """Read the last update's metrics."""
+    def read_metrics(self) -> list[dict[str, float]]:
+        """Read the last update's metrics of each seed."""
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Copy everything that the next update depends on."""
+    def state(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Copy everything that the next update of one seed depends on."""
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
+    def load_state(self, state: Mapping[str, np.ndarray], seed: int = 0) -> None:
         """Restore what ``state`` copied."""
 
 
@@ -127,38 +130,51 @@ def single_thread(precision: str) -> None:
 
 def train(
     learner: Updates,
-    step: Callable[[int], None],
+    engine: Engine,
     total: int,
     log_every: int,
-    resume: Resume,
+    resumes: Sequence[Resume],
     label: str,
 ) -> None:
-    """Take updates until there are so many, from the resume state where there is one.
+    """Take updates until there are so many, from the resume states where there are any.
 
     Args:
         learner: What is trained.
-        step: Takes update number n; a function of n alone.
+        engine: Takes its updates; each is a function of its number alone.
         total: Number of updates at the end, counted since training began.
         log_every: Updates between rows of metrics.
-        resume: Where the state goes, and the metrics.
+        resumes: For each seed where its state goes, and its metrics.
         label: For the progress line.
 
     Raises:
         NonFiniteError: A loss is not finite, seen at the logging interval.
     """
-    saved = resume.load()
-    if saved is not None:
-        learner.load_state(saved)
+    _go_on(learner, resumes)
     first = learner.num_updates
     with Progress(label, max(total - first, 0)) as progress:
         while learner.num_updates < total:
-            step(learner.num_updates)
+            before = learner.num_updates
+            engine.advance(min(total, before + log_every - before % log_every) - before)
             done = learner.num_updates
             if done % log_every == 0 or done == total:
-                resume.rows.append({"update": done, **learner.read_metrics()})
+                for resume, row in zip(resumes, learner.read_metrics(), strict=True):
+                    resume.rows.append({"update": done, **row})
             progress.update(done - first)
-            if done % 50 == 0 and resume.due():
-                resume.save(learner.state())
+            if done // SAVE_EVERY > before // SAVE_EVERY and resumes[0].due():
+                for place, resume in enumerate(resumes):
+                    resume.save(learner.state(place))
+
+
+def _go_on(learner: Updates, resumes: Sequence[Resume]) -> None:
+    """Load the states of a killed run, where every stacked seed has one of the same update."""
+    states = [state for resume in resumes if (state := resume.load()) is not None]
+    updates = {int(state["num_updates"][0]) for state in states}
+    if len(states) == len(resumes) and len(updates) == 1:
+        for place, state in enumerate(states):
+            learner.load_state(state, place)
+    else:
+        for resume in resumes:
+            resume.rows.clear()
 
 
 def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

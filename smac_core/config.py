@@ -46,6 +46,8 @@ class LearnerConfig:
     kl_reduction: Literal["mean", "sum"] = "mean"  # over tasks; PEARL sums
     device: Literal["auto", "cpu", "cuda"] = "auto"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    updates_per_graph: int = 20  # on a GPU: updates a captured CUDA graph
+    data_on: Literal["auto", "device", "host"] = "auto"  # on a GPU: where the rows live
     log_every: int = 500  # updates between rows of metrics.csv
 
 
@@ -67,6 +69,8 @@ class PearlConfig:
     train_decoder: bool = True  # the rlkit variant; off in the original
     device: Literal["auto", "cpu", "cuda"] = "auto"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    updates_per_graph: int = 20  # on a GPU: updates a captured CUDA graph
+    data_on: Literal["auto", "device", "host"] = "auto"  # on a GPU: where the rows live
     log_every: int = 500
 
 

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from smac_core.networks import Mlp, forward
+from smac_core.dense import Mlp
+from smac_core.networks import forward
 
 MIN_VARIANCE = 1e-7  # released code clamps before the reciprocal
 
@@ -17,8 +18,8 @@ class Posterior(NamedTuple):
     """A diagonal Gaussian over z for each task.
 
     Args:
-        mean: ``[M, latent_dim]``.
-        variance: ``[M, latent_dim]``.
+        mean: ``[S, M, latent_dim]``; S stacked seeds.
+        variance: ``[S, M, latent_dim]``.
     """
 
     mean: Tensor
@@ -26,7 +27,7 @@ class Posterior(NamedTuple):
 
 
 def product_of_gaussians(
-    encoded: Float[Tensor, "M K twice_latent_dim"], *, softplus_is_std: bool = False
+    encoded: Float[Tensor, "*S K twice_latent_dim"], *, softplus_is_std: bool = False
 ) -> Posterior:
     """Multiply the K Gaussian factors of each task; the prior is not a factor.
 
@@ -43,12 +44,12 @@ def product_of_gaussians(
     spread = torch.nn.functional.softplus(raw)
     variance = (spread.square() if softplus_is_std else spread).clamp_min(MIN_VARIANCE)
     precision = variance.reciprocal()
-    combined = precision.sum(dim=1).reciprocal()
-    return Posterior(combined * (precision * mean).sum(dim=1), combined)
+    combined = precision.sum(dim=-2).reciprocal()
+    return Posterior(combined * (precision * mean).sum(dim=-2), combined)
 
 
 def infer_posterior(
-    encoder: Mlp, context: Float[Tensor, "M K features"], *, softplus_is_std: bool = False
+    encoder: Mlp, context: Float[Tensor, "S M K features"], *, softplus_is_std: bool = False
 ) -> Posterior:
     """Infer q(z|h) for each task from its context h.
 
@@ -62,14 +63,16 @@ def infer_posterior(
 
     Source: Eq. (1) of the paper and smac-reference section 1.
     """
-    num_tasks, size, features = context.shape
-    encoded = forward(encoder, context.reshape(num_tasks * size, features))
-    return product_of_gaussians(encoded.view(num_tasks, size, -1), softplus_is_std=softplus_is_std)
+    seeds, num_tasks, size, features = context.shape
+    encoded = forward(encoder, context.reshape(seeds, num_tasks * size, features))
+    return product_of_gaussians(
+        encoded.view(seeds, num_tasks, size, -1), softplus_is_std=softplus_is_std
+    )
 
 
 def sample_latent(
-    posterior: Posterior, noise: Float[Tensor, "M latent_dim"]
-) -> Float[Tensor, "M latent_dim"]:
+    posterior: Posterior, noise: Float[Tensor, "*S latent_dim"]
+) -> Float[Tensor, "*S latent_dim"]:
     """Draw z by reparameterisation.
 
     Args:
@@ -82,7 +85,7 @@ def sample_latent(
     return posterior.mean + posterior.variance.sqrt() * noise
 
 
-def kl_to_prior(posterior: Posterior) -> Float[Tensor, " M"]:
+def kl_to_prior(posterior: Posterior) -> Float[Tensor, "*S"]:
     """Compute KL(q(z|h) ‖ N(0, I)), summed over dimensions.
 
     Args:
@@ -94,4 +97,4 @@ def kl_to_prior(posterior: Posterior) -> Float[Tensor, " M"]:
     Source: Eq. (3) of the paper, last term.
     """
     mean, variance = posterior
-    return 0.5 * (variance + mean.square() - 1.0 - variance.log()).sum(dim=1)
+    return 0.5 * (variance + mean.square() - 1.0 - variance.log()).sum(dim=-1)

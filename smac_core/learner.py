@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,32 +26,43 @@ from smac_core.losses import (
     weighted_imitation_loss,
 )
 from smac_core.networks import (
+    MlpShape,
     Shapes,
     critic_values,
     forward,
     initial_parameters,
     network_shapes,
+    stack_seeds,
     view_mlp,
 )
-from smac_core.parameters import ParameterGroup, read_scalars, restore_groups, save_groups
+from smac_core.parameters import (
+    ParameterGroup,
+    put_seed,
+    read_scalars,
+    restore_groups,
+    save_groups,
+    take_seed,
+)
 
 
 class Batch(NamedTuple):
-    """One meta-batch on the learner's device; every tensor is float32.
+    """One meta-batch of each of S seeds on the learner's device; all float32 but the tasks.
 
     Args:
-        obs: ``[M, B, obs_dim]``.
-        action: ``[M, B, action_dim]``.
-        reward: ``[M, B]`` unscaled.
-        next_obs: ``[M, B, obs_dim]``.
-        terminated: ``[M, B]`` 0 or 1.
-        context: ``[M, K, features]``, an independent draw from the same tasks.
-        latent_noise: ``[M, latent_dim]`` standard normal.
-        next_latent_noise: ``[M, latent_dim]``, for ``target_latent: fresh``.
-        action_noise: ``[M * B, action_dim]``.
-        next_action_noise: ``[M * B, action_dim]``.
+        task: ``[S, M]`` int64, the drawn task slots.
+        obs: ``[S, M, B, obs_dim]``.
+        action: ``[S, M, B, action_dim]``.
+        reward: ``[S, M, B]`` unscaled.
+        next_obs: ``[S, M, B, obs_dim]``.
+        terminated: ``[S, M, B]`` 0 or 1.
+        context: ``[S, M, K, features]``, an independent draw from the same tasks.
+        latent_noise: ``[S, M, latent_dim]`` standard normal.
+        next_latent_noise: ``[S, M, latent_dim]``, for ``target_latent: fresh``.
+        action_noise: ``[S, M * B, action_dim]``.
+        next_action_noise: ``[S, M * B, action_dim]``.
     """
 
+    task: Tensor
     obs: Tensor
     action: Tensor
     reward: Tensor
@@ -87,14 +99,28 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
 
 
+def seeds_together(seeds: Sequence[int], device: torch.device) -> list[tuple[int, ...]]:
+    """Decide which seeds are stacked in one learner.
+
+    Args:
+        seeds: Seeds of one job.
+        device: Where to compute.
+
+    Returns:
+        All together on a GPU, which one seed leaves idle; each alone on the CPU, where stacking
+        gains nothing, so that a seed's numbers are bit for bit those of a job of its own.
+    """
+    return [(seed,) for seed in seeds] if device.type == "cpu" else [tuple(seeds)]
+
+
 class Learner:
-    """Encoder, decoder, twin critics and actor, with their optimisers.
+    """Encoder, decoder, twin critics and actor of S seeds, with their optimisers.
 
     Args:
         shapes: Sizes of the environment.
         networks: Hidden widths.
         config: The phase's hyperparameters.
-        seed: Seed of the initial parameters.
+        seeds: Seed of the initial parameters of each stacked learner.
         device: Where to compute.
     """
 
@@ -103,27 +129,24 @@ class Learner:
         shapes: Shapes,
         networks: NetworkConfig,
         config: LearnerConfig,
-        seed: int,
+        seeds: Sequence[int],
         device: torch.device,
     ) -> None:
         all_shapes = network_shapes(shapes, networks)
         self.config = config
         self.device = device
+        self.num_seeds = len(seeds)
         self.metrics: dict[str, Tensor] = {}
         self.num_updates = 0
-        rng = np.random.default_rng([seed, 0x11])
-        names = ("policy", "critic", "encoder", "decoder", "target_critic")
-        initial = {
-            n: initial_parameters(n, all_shapes[n.removeprefix("target_")], rng) for n in names
-        }
-        if config.target_init == "copy":
-            initial["target_critic"] = initial["critic"].copy()
+        initial = [_initial(all_shapes, config, seed) for seed in seeds]
         agent = {n: all_shapes[n] for n in ("policy", "critic")}
         model = {n: all_shapes[n] for n in ("encoder", "decoder")}
         self.agent = ParameterGroup(agent, initial, config.learning_rate, device)
         self.model = ParameterGroup(model, initial, config.learning_rate, device)
-        self.target_flat = torch.from_numpy(initial["target_critic"]).to(device)
-        self.target_critic = view_mlp(self.target_flat, all_shapes["critic"])
+        self.critic_shape = all_shapes["critic"]
+        target = stack_seeds(self.critic_shape, [one["target_critic"] for one in initial])
+        self.target_flat = torch.from_numpy(target).to(device)
+        self.target_critic = view_mlp(self.target_flat, self.critic_shape, self.num_seeds)
         self.frozen_critic = self.agent.networks["critic"].detached()
 
     def update(self, batch: Batch) -> None:
@@ -135,43 +158,42 @@ class Learner:
         Source: smac-reference section 2.3 (order), Eqs. (1)-(3) of the paper.
         """
         cfg = self.config
-        num_tasks, rows = batch.reward.shape
-        obs = batch.obs.view(num_tasks * rows, -1)
-        action = batch.action.view(num_tasks * rows, -1)
-        reward = batch.reward.view(-1)
+        seeds, num_tasks, rows = batch.reward.shape
+        obs = batch.obs.view(seeds, num_tasks * rows, -1)
+        action = batch.action.view(seeds, num_tasks * rows, -1)
+        reward = batch.reward.view(seeds, -1)
 
         posterior = self._posterior(batch.context)
-        task_latent = sample_latent(posterior, batch.latent_noise)
-        latent = spread(task_latent, rows)
+        latent = spread(sample_latent(posterior, batch.latent_noise), rows)
         z = latent.detach()
 
         metrics: dict[str, Tensor] = {}
-        loss = torch.zeros((), device=self.device)
+        losses: list[Tensor] = []
         if cfg.train_model:
             predicted = forward(
-                self.model.networks["decoder"], torch.cat((obs, action, latent), dim=1)
-            ).squeeze(1)
+                self.model.networks["decoder"], torch.cat((obs, action, latent), dim=-1)
+            ).squeeze(-1)
             kl = kl_to_prior(posterior)
-            kl = kl.mean() if cfg.kl_reduction == "mean" else kl.sum()
+            kl = kl.mean(dim=-1) if cfg.kl_reduction == "mean" else kl.sum(dim=-1)
             decoding = reward_loss(predicted, reward)
-            loss = loss + decoding + cfg.kl_weight * kl
+            losses += [decoding, cfg.kl_weight * kl]
             metrics |= {"reward_loss": decoding, "posterior_kl": kl}
 
         dist = action_distribution(
-            forward(self.agent.networks["policy"], torch.cat((obs, z), dim=1))
+            forward(self.agent.networks["policy"], torch.cat((obs, z), dim=-1))
         )
         if cfg.actor == "bc":
             imitation = weighted_imitation_loss(log_prob(dist, action), torch.ones_like(reward))
-            loss = loss + imitation
+            losses.append(imitation)
             metrics["imitation_loss"] = imitation
         else:
             values = critic_values(self.agent.networks["critic"], obs, action, z)
             bellman = critic_loss(values, self._target(batch, posterior, z))
             actor, actor_metrics = self._actor_loss(batch, dist, (obs, action, z), values.detach())
-            loss = loss + bellman + actor
+            losses += [bellman, actor]
             metrics |= {"critic_loss": bellman, "value": values} | actor_metrics
 
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         self.agent.step()
         if cfg.train_model:
             self.model.step()
@@ -179,7 +201,7 @@ class Learner:
             critic = self.agent.flat[self.agent.spans["critic"]]
             self.target_flat.lerp_(critic, cfg.target_update_rate)
         self.num_updates += 1
-        self.metrics = metrics
+        self.metrics = {name: value.detach() for name, value in metrics.items()}
 
     def _posterior(self, context: Tensor) -> Posterior:
         std = self.config.posterior_variance == "std"
@@ -192,22 +214,22 @@ class Learner:
     def _target(self, batch: Batch, posterior: Posterior, z: Tensor) -> Tensor:
         """Bellman target with the minimum of the target twins and a' ~ π(·|s', z)."""
         cfg = self.config
-        next_obs = batch.next_obs.view(len(z), -1)
+        next_obs = batch.next_obs.view(*z.shape[:2], -1)
         acting = z
         if cfg.target_latent == "fresh":  # released code draws a second z for a' alone
             acting = spread(
-                sample_latent(posterior, batch.next_latent_noise), batch.reward.shape[1]
+                sample_latent(posterior, batch.next_latent_noise), batch.reward.shape[2]
             )
         dist = action_distribution(
-            forward(self.agent.networks["policy"], torch.cat((next_obs, acting), dim=1))
+            forward(self.agent.networks["policy"], torch.cat((next_obs, acting), dim=-1))
         )
         next_action, next_log_prob = sample_action(dist, batch.next_action_noise)
-        next_value = critic_values(self.target_critic, next_obs, next_action, z).min(dim=0).values
+        next_value = critic_values(self.target_critic, next_obs, next_action, z).min(dim=-2).values
         if cfg.entropy_weight:
             next_value = next_value - cfg.entropy_weight * next_log_prob
         return bellman_target(
-            batch.reward.view(-1),
-            batch.terminated.view(-1),
+            batch.reward.view(len(z), -1),
+            batch.terminated.view(len(z), -1),
             next_value,
             cfg.reward_scale,
             cfg.discount,
@@ -227,10 +249,10 @@ class Learner:
         with torch.set_grad_enabled(pathwise or cfg.entropy_weight > 0):
             own_action, own_log_prob = sample_action(dist, batch.action_noise)
             own_values = critic_values(self.frozen_critic, obs, own_action, z)
-        loss = torch.zeros((), device=self.device)
+        loss = own_values.new_zeros(len(z))
         metrics: dict[str, Tensor] = {}
         if cfg.actor == "awac":
-            advantage = values.min(dim=0).values - own_values.detach().min(dim=0).values
+            advantage = values.min(dim=-2).values - own_values.detach().min(dim=-2).values
             weights = awac_weights(advantage, cfg.awac_temperature)
             imitation = weighted_imitation_loss(log_prob(dist, action), weights)
             loss = loss + cfg.awac_weight * imitation
@@ -245,52 +267,72 @@ class Learner:
             loss = loss + weight * climb
             metrics["own_action_value"] = -climb
         if cfg.entropy_weight:
-            loss = loss + cfg.entropy_weight * own_log_prob.mean()
+            loss = loss + cfg.entropy_weight * own_log_prob.mean(dim=-1)
         return loss, metrics
 
-    def read_metrics(self) -> dict[str, float]:
+    def read_metrics(self) -> list[dict[str, float]]:
         """Read the last update's metrics; the only place that waits for the device.
 
         Returns:
-            One mean a metric.
+            For each seed one mean a metric.
 
         Raises:
             NonFiniteError: A loss is not finite.
         """
         return read_scalars(self.metrics, self.num_updates)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Copy everything that the next update depends on.
+    def state(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Copy everything that the next update of one seed depends on.
+
+        Args:
+            seed: Which of the stacked seeds, from 0.
 
         Returns:
             Flat parameters by network, Adam's state by group, and the update count.
         """
-        out = save_groups({"agent": self.agent, "model": self.model})
-        out["target_critic"] = self.target_flat.cpu().numpy().copy()
+        out = save_groups({"agent": self.agent, "model": self.model}, seed)
+        out["target_critic"] = take_seed(self.target_flat, self.critic_shape, self.num_seeds, seed)
         out["num_updates"] = np.array([self.num_updates], dtype=np.int64)
         return out
 
-    @torch.no_grad()
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
+    def load_state(self, state: Mapping[str, np.ndarray], seed: int = 0) -> None:
         """Restore what ``state`` copied, in place.
 
         Args:
-            state: As returned by ``state``.
+            state: As returned by ``state``; stacked seeds must be equally far.
+            seed: Which of the stacked seeds, from 0.
+
+        Raises:
+            ValueError: The numbers do not fit the layer widths.
         """
-        restore_groups({"agent": self.agent, "model": self.model}, state)
-        self.target_flat.copy_(torch.from_numpy(state["target_critic"]))
+        restore_groups({"agent": self.agent, "model": self.model}, state, seed)
+        target = state["target_critic"]
+        put_seed(self.target_flat, self.critic_shape, self.num_seeds, seed, target)
         self.num_updates = int(state["num_updates"][0])
+
+
+def _initial(
+    shapes: Mapping[str, MlpShape], config: LearnerConfig, seed: int
+) -> dict[str, np.ndarray]:
+    """Draw the initial parameters of one seed."""
+    rng = np.random.default_rng([seed, 0x11])
+    names = ("policy", "critic", "encoder", "decoder", "target_critic")
+    initial = {n: initial_parameters(n, shapes[n.removeprefix("target_")], rng) for n in names}
+    if config.target_init == "copy":
+        initial["target_critic"] = initial["critic"].copy()
+    return initial
 
 
 def spread(latent: Tensor, rows: int) -> Tensor:
     """Repeat each task's latent for its rows.
 
     Args:
-        latent: ``[M, latent_dim]``.
+        latent: ``[S, M, latent_dim]``.
         rows: B.
 
     Returns:
-        ``[M * B, latent_dim]``.
+        ``[S, M * B, latent_dim]``.
     """
-    num_tasks, dim = latent.shape
-    return latent[:, None, :].expand(num_tasks, rows, dim).reshape(num_tasks * rows, dim)
+    seeds, num_tasks, dim = latent.shape
+    repeated = latent[:, :, None, :].expand(seeds, num_tasks, rows, dim)
+    return repeated.reshape(seeds, num_tasks * rows, dim)

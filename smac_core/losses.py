@@ -1,7 +1,7 @@
 """Every equation of the method as one pure function: arrays in, scalars out, no state.
 
 A gradient is stopped where the caller passes a detached tensor; each docstring says which
-arguments must be.
+arguments must be. Leading axes, such as stacked seeds, stay apart: each has its own result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ActionDistribution(NamedTuple):
     log_std: Tensor
 
 
-def action_distribution(output: Float[Tensor, "N twice_action_dim"]) -> ActionDistribution:
+def action_distribution(output: Float[Tensor, "*S N twice_action_dim"]) -> ActionDistribution:
     """Split the policy's output into mean and clamped log standard deviation.
 
     Args:
@@ -41,22 +41,22 @@ def action_distribution(output: Float[Tensor, "N twice_action_dim"]) -> ActionDi
     Returns:
         The distribution of each row.
     """
-    mean, log_std = output.chunk(2, dim=1)
+    mean, log_std = output.chunk(2, dim=-1)
     return ActionDistribution(mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
 
 
 def _log_density(
     dist: ActionDistribution, pre_tanh: Tensor, standardised: Tensor
-) -> Float[Tensor, " N"]:
+) -> Float[Tensor, "*S N"]:
     """Log density at a = tanh(pre_tanh), with the stable Jacobian of tanh."""
     normal = -0.5 * standardised.square() - dist.log_std - HALF_LOG_TWO_PI
     jacobian = 2.0 * (LOG_TWO - pre_tanh - torch.nn.functional.softplus(-2.0 * pre_tanh))
-    return (normal - jacobian).sum(dim=1)
+    return (normal - jacobian).sum(dim=-1)
 
 
 def log_prob(
-    dist: ActionDistribution, action: Float[Tensor, "N action_dim"]
-) -> Float[Tensor, " N"]:
+    dist: ActionDistribution, action: Float[Tensor, "*S N action_dim"]
+) -> Float[Tensor, "*S N"]:
     """Compute log π(a|s, z) of dataset actions.
 
     Args:
@@ -73,8 +73,8 @@ def log_prob(
 
 
 def sample_action(
-    dist: ActionDistribution, noise: Float[Tensor, "N action_dim"]
-) -> tuple[Float[Tensor, "N action_dim"], Float[Tensor, " N"]]:
+    dist: ActionDistribution, noise: Float[Tensor, "*S N action_dim"]
+) -> tuple[Float[Tensor, "*S N action_dim"], Float[Tensor, "*S N"]]:
     """Draw a_π by reparameterisation, with its log density.
 
     Args:
@@ -89,12 +89,12 @@ def sample_action(
 
 
 def bellman_target(
-    reward: Float[Tensor, " N"],
-    terminated: Float[Tensor, " N"],
-    next_value: Float[Tensor, " N"],
+    reward: Float[Tensor, "*S N"],
+    terminated: Float[Tensor, "*S N"],
+    next_value: Float[Tensor, "*S N"],
     reward_scale: float,
     discount: float,
-) -> Float[Tensor, " N"]:
+) -> Float[Tensor, "*S N"]:
     """Compute y = reward_scale · r + (1 − d) · γ · V(s').
 
     Args:
@@ -112,7 +112,9 @@ def bellman_target(
     return reward_scale * reward + (1.0 - terminated) * discount * next_value
 
 
-def critic_loss(values: Float[Tensor, "2 N"], target: Float[Tensor, " N"]) -> Float[Tensor, ""]:
+def critic_loss(
+    values: Float[Tensor, "*S 2 N"], target: Float[Tensor, "*S N"]
+) -> Float[Tensor, "*S"]:
     """Sum over the twins of the mean squared Bellman error.
 
     Args:
@@ -120,14 +122,16 @@ def critic_loss(values: Float[Tensor, "2 N"], target: Float[Tensor, " N"]) -> Fl
         target: Detached Bellman targets.
 
     Returns:
-        A scalar, without the factor ½.
+        One loss a seed, without the factor ½.
 
     Source: Eq. (1) of the paper.
     """
-    return (values - target).square().mean(dim=1).sum()
+    return (values - target.unsqueeze(-2)).square().mean(dim=-1).sum(dim=-1)
 
 
-def reward_loss(predicted: Float[Tensor, " N"], reward: Float[Tensor, " N"]) -> Float[Tensor, ""]:
+def reward_loss(
+    predicted: Float[Tensor, "*S N"], reward: Float[Tensor, "*S N"]
+) -> Float[Tensor, "*S"]:
     """Mean squared error of the decoder on unscaled rewards.
 
     Args:
@@ -135,14 +139,14 @@ def reward_loss(predicted: Float[Tensor, " N"], reward: Float[Tensor, " N"]) -> 
         reward: Unscaled rewards of the same rows.
 
     Returns:
-        A scalar.
+        One loss a seed.
 
     Source: Eq. (3) of the paper, first term; a mean over the RL batch: docs/deviations.md.
     """
-    return (predicted - reward).square().mean()
+    return (predicted - reward).square().mean(dim=-1)
 
 
-def awac_weights(advantage: Float[Tensor, " N"], temperature: float) -> Float[Tensor, " N"]:
+def awac_weights(advantage: Float[Tensor, "*S N"], temperature: float) -> Float[Tensor, "*S N"]:
     """Compute softmax(A / temperature) · N over the whole flattened meta-batch.
 
     Args:
@@ -154,12 +158,12 @@ def awac_weights(advantage: Float[Tensor, " N"], temperature: float) -> Float[Te
 
     Source: Eq. (2) of the paper; differs: docs/deviations.md#D9.
     """
-    return torch.softmax(advantage / temperature, dim=0) * advantage.shape[0]
+    return torch.softmax(advantage / temperature, dim=-1) * advantage.shape[-1]
 
 
 def weighted_imitation_loss(
-    log_probs: Float[Tensor, " N"], weights: Float[Tensor, " N"]
-) -> Float[Tensor, ""]:
+    log_probs: Float[Tensor, "*S N"], weights: Float[Tensor, "*S N"]
+) -> Float[Tensor, "*S"]:
     """Mean of −w · log π(a|s, z): AWAC with advantage weights, behaviour cloning with ones.
 
     Args:
@@ -167,28 +171,28 @@ def weighted_imitation_loss(
         weights: Detached weights with mean one.
 
     Returns:
-        A scalar.
+        One loss a seed.
 
     Source: Eq. (2) of the paper.
     """
-    return -(log_probs * weights).mean()
+    return -(log_probs * weights).mean(dim=-1)
 
 
-def policy_gradient_loss(values: Float[Tensor, "2 N"]) -> Float[Tensor, ""]:
+def policy_gradient_loss(values: Float[Tensor, "*S 2 N"]) -> Float[Tensor, "*S"]:
     """Mean of −min(Q1, Q2)(s, a_π, z), the PEARL actor term without entropy.
 
     Args:
         values: Twin values at the policy's own action; only the action carries a gradient.
 
     Returns:
-        A scalar.
+        One loss a seed.
 
     Source: the paper's PEARL actor loss weighted by λ_pearl; smac-reference section 2.2.
     """
-    return -values.min(dim=0).values.mean()
+    return -values.min(dim=-2).values.mean(dim=-1)
 
 
-def effective_sample_size(weights: Float[Tensor, " N"]) -> Float[Tensor, ""]:
+def effective_sample_size(weights: Float[Tensor, "*S N"]) -> Float[Tensor, "*S"]:
     """Compute the share of rows that the weights really use.
 
     Args:
@@ -197,4 +201,4 @@ def effective_sample_size(weights: Float[Tensor, " N"]) -> Float[Tensor, ""]:
     Returns:
         1 / mean(w²), between 1/N and 1.
     """
-    return 1.0 / weights.square().mean()
+    return 1.0 / weights.square().mean(dim=-1)

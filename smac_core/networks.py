@@ -1,13 +1,16 @@
 """Networks as plain tensors: every one is a ReLU MLP whose parameters are views of a flat vector.
 
 The flat layout is that of ``kernels.mlp``: for each layer the weight ``[in, out]`` row by row, then
-the bias ``[out]``; an ensemble has a leading axis on both. One optimiser step is therefore one
-fused operation on one vector, and the acting side runs the same numbers without torch.
+the bias ``[out]``; an ensemble has a leading axis on both, and S stacked seeds one before that. One
+optimiser step is therefore one fused operation on one vector, and the acting side runs the same
+numbers without torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from smac_core.config import NetworkConfig
+from smac_core.dense import Mlp, run_network
 
 LAST_LAYER_RANGE = 3e-3  # released code: U(-3e-3, 3e-3), bias 0
 POLICY_HEAD_RANGE = 1e-3  # released code: both heads of the policy
@@ -49,8 +53,20 @@ class MlpShape:
     @property
     def num_parameters(self) -> int:
         """Length of the flat vector."""
-        single = sum((i + 1) * o for i, o in zip(self.sizes[:-1], self.sizes[1:], strict=True))
-        return single * max(self.ensemble, 1)
+        return sum(self.lengths)
+
+    @property
+    def members(self) -> int:
+        """Number of networks, at least one."""
+        return max(self.ensemble, 1)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Numbers in each weight and bias, in the flat order."""
+        parts: list[int] = []
+        for fan_in, fan_out in pairwise(self.sizes):
+            parts += [self.members * fan_in * fan_out, self.members * fan_out]
+        return tuple(parts)
 
 
 def network_shapes(shapes: Shapes, config: NetworkConfig) -> dict[str, MlpShape]:
@@ -106,101 +122,86 @@ def initial_parameters(
     return np.concatenate(parts).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Mlp:
-    """One network: its layers as views of a flat vector.
+def stack_seeds(shape: MlpShape, flats: Sequence[np.ndarray]) -> np.ndarray:
+    """Interleave the flat vectors of several seeds layer by layer.
 
     Args:
-        weights: Per layer ``[in, out]``, or ``[E, in, out]`` for an ensemble.
-        biases: Per layer ``[out]``, or ``[E, 1, out]`` for an ensemble.
+        shape: Layer widths.
+        flats: ``[num_parameters]`` of each seed.
+
+    Returns:
+        ``[S * num_parameters]``, in which each weight and bias has the seed as leading axis.
     """
-
-    weights: tuple[Tensor, ...]
-    biases: tuple[Tensor, ...]
-
-    def detached(self) -> Mlp:
-        """Return the same numbers, cut off from the gradient."""
-        return Mlp(
-            tuple(w.detach() for w in self.weights),
-            tuple(b.detach() for b in self.biases),
-        )
-
-    def tensors(self) -> list[Tensor]:
-        """Return all parameters, layer by layer."""
-        return [t for pair in zip(self.weights, self.biases, strict=True) for t in pair]
+    ends = np.cumsum(shape.lengths)[:-1]
+    layers = zip(*(np.split(flat, ends) for flat in flats), strict=True)
+    return np.concatenate([part for layer in layers for part in layer])
 
 
-def view_mlp(flat: Tensor, shape: MlpShape, gradient: Tensor | None = None) -> Mlp:
+def spans_of_seed(shape: MlpShape, seeds: int, seed: int) -> Iterator[slice]:
+    """Name the parts of a stacked flat vector that belong to one seed, in the order of its own.
+
+    Args:
+        shape: Layer widths.
+        seeds: How many are stacked.
+        seed: Which, from 0.
+
+    Yields:
+        One slice a weight or bias.
+    """
+    offset = 0
+    for length in shape.lengths:
+        yield slice(offset + seed * length, offset + (seed + 1) * length)
+        offset += seeds * length
+
+
+def view_mlp(flat: Tensor, shape: MlpShape, seeds: int = 1, gradient: Tensor | None = None) -> Mlp:
     """Lay a network over a flat vector without copying.
 
     Args:
-        flat: Parameters ``[num_parameters]``.
+        flat: Parameters ``[seeds * num_parameters]``, see ``stack_seeds``.
         shape: Layer widths.
-        gradient: Flat vector of the same length in which autograd accumulates; None: no gradient.
+        seeds: How many are stacked.
+        gradient: Flat vector of the same length in which gradients add up; None: no gradient.
 
     Returns:
-        The layers; leaves of autograd where ``gradient`` is given.
+        The layers.
     """
-    weights: list[Tensor] = []
-    biases: list[Tensor] = []
-    offset = 0
-    lead = (shape.ensemble,) if shape.ensemble else ()
-    for fan_in, fan_out in zip(shape.sizes[:-1], shape.sizes[1:], strict=True):
-        bias_shape = (*lead, 1, fan_out) if lead else (fan_out,)
-        for dims, into in (((*lead, fan_in, fan_out), weights), (bias_shape, biases)):
-            length = int(np.prod(dims))
-            leaf = flat.detach()[offset : offset + length].view(dims)
-            if gradient is not None:
-                leaf.requires_grad_(True)
-                leaf.grad = gradient[offset : offset + length].view(dims)
-            into.append(leaf)
-            offset += length
-    return Mlp(tuple(weights), tuple(biases))
+
+    def layers(vector: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        parts = torch.split(vector.detach(), [seeds * length for length in shape.lengths])
+        lead = (seeds, shape.members)
+        return (
+            tuple(
+                p.view(*lead, *d) for p, d in zip(parts[::2], pairwise(shape.sizes), strict=True)
+            ),
+            tuple(p.view(*lead, d) for p, d in zip(parts[1::2], shape.sizes[1:], strict=True)),
+        )
+
+    if gradient is None:
+        return Mlp(*layers(flat))
+    anchor = torch.zeros((), device=flat.device, requires_grad=True)
+    return Mlp(*layers(flat), *layers(gradient), anchor)
 
 
-def forward(net: Mlp, x: Float[Tensor, "N inputs"]) -> Float[Tensor, "N outputs"]:
-    """Run one network on a batch.
+def forward(net: Mlp, x: Float[Tensor, "S N inputs"]) -> Float[Tensor, "S N outputs"]:
+    """Run one network of each seed.
 
     Args:
-        net: A single network.
-        x: Inputs.
+        net: Networks without an ensemble.
+        x: Inputs of each seed.
 
     Returns:
         Linear outputs of the last layer.
     """
-    last = len(net.weights) - 1
-    for layer, (weight, bias) in enumerate(zip(net.weights, net.biases, strict=True)):
-        x = torch.addmm(bias, x, weight)
-        if layer < last:
-            x = torch.relu_(x)
-    return x
-
-
-def forward_ensemble(net: Mlp, x: Float[Tensor, "N inputs"]) -> Float[Tensor, "E N outputs"]:
-    """Run every member of an ensemble on the same batch.
-
-    Args:
-        net: An ensemble, with a leading axis on its parameters.
-        x: Inputs, shared by the members.
-
-    Returns:
-        Linear outputs of the last layer, one slice a member.
-    """
-    last = len(net.weights) - 1
-    h = x.expand(net.weights[0].shape[0], -1, -1)
-    for layer, (weight, bias) in enumerate(zip(net.weights, net.biases, strict=True)):
-        h = torch.baddbmm(bias, h, weight)
-        if layer < last:
-            h = torch.relu_(h)
-    return h
+    return run_network(net, x)[:, 0]
 
 
 def critic_values(
     net: Mlp,
-    obs: Float[Tensor, "N obs_dim"],
-    action: Float[Tensor, "N action_dim"],
-    latent: Float[Tensor, "N latent_dim"],
-) -> Float[Tensor, "2 N"]:
+    obs: Float[Tensor, "S N obs_dim"],
+    action: Float[Tensor, "S N action_dim"],
+    latent: Float[Tensor, "S N latent_dim"],
+) -> Float[Tensor, "S 2 N"]:
     """Evaluate the twin critics Q1, Q2 at (s, a, z).
 
     Args:
@@ -212,4 +213,4 @@ def critic_values(
     Returns:
         Both values of every row, in units of scaled reward.
     """
-    return forward_ensemble(net, torch.cat((obs, action, latent), dim=1)).squeeze(2)
+    return run_network(net, torch.cat((obs, action, latent), dim=-1)).squeeze(3)

@@ -5,6 +5,7 @@ Source: smac-reference section 4 and baselines.md section 1 (the rlkit variant, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -29,13 +30,20 @@ from smac_core.networks import (
     network_shapes,
     view_mlp,
 )
-from smac_core.parameters import ParameterGroup, read_scalars, restore_groups, save_groups
+from smac_core.parameters import (
+    ParameterGroup,
+    put_seed,
+    read_scalars,
+    restore_groups,
+    save_groups,
+    take_seed,
+)
 
 # oyster sets 1e-3 where the released SMAC configuration sets none; see docs/deviations.md#D15.
 
 
 class _Rows(NamedTuple):
-    """Flattened rows of a batch."""
+    """Flattened rows of a batch; the leading axis is that of ``Batch``, with one seed."""
 
     obs: Tensor
     action: Tensor
@@ -75,52 +83,49 @@ class PearlLearner:
         self.num_updates = 0
         rate = config.learning_rate
         model = {n: layers[n] for n in ("critic", "encoder", "decoder")}
-        self.model = ParameterGroup(model, initial, rate, device)
-        self.value = ParameterGroup({"value": layers["value"]}, initial, rate, device)
-        self.policy = ParameterGroup({"policy": layers["policy"]}, initial, rate, device)
+        self.model = ParameterGroup(model, [initial], rate, device)
+        self.value = ParameterGroup({"value": layers["value"]}, [initial], rate, device)
+        self.policy = ParameterGroup({"policy": layers["policy"]}, [initial], rate, device)
         self.target_flat = self.value.flat.detach().clone()  # PEARL's target V is a copy
-        self.target_value = view_mlp(self.target_flat, layers["value"])
+        self.value_shape = layers["value"]
+        self.target_value = view_mlp(self.target_flat, self.value_shape)
         self.frozen_critic = self.model.networks["critic"].detached()
         self.task_latents = (
             None if task_latents is None else torch.from_numpy(task_latents).float().to(device)
         )
 
-    def update(self, batch: Batch, task: np.ndarray) -> None:
+    def update(self, batch: Batch) -> None:
         """Take one gradient step: (critics, encoder, decoder), then V, then its target, then π.
 
         Args:
-            batch: One meta-batch.
-            task: ``[M]`` task slots of the batch.
+            batch: One meta-batch of one seed.
 
         Source: smac-reference section 4, point 4.
         """
-        num_tasks, size = batch.reward.shape
+        num = batch.reward[0].numel()
         rows = _Rows(
-            batch.obs.view(num_tasks * size, -1),
-            batch.action.view(num_tasks * size, -1),
-            batch.reward.view(-1),
-            batch.next_obs.view(num_tasks * size, -1),
-            batch.terminated.view(-1),
+            batch.obs.view(1, num, -1),
+            batch.action.view(1, num, -1),
+            batch.reward.view(1, num),
+            batch.next_obs.view(1, num, -1),
+            batch.terminated.view(1, num),
         )
         metrics: dict[str, Tensor] = {}
-        latent, kl_term = self._latent(batch, task, metrics)
+        latent, kl_term = self._latent(batch, metrics)
         z = latent.detach()
         self._step_model(rows, latent, kl_term, metrics)
         self._step_actor(rows, z, batch.action_noise, metrics)
         self.num_updates += 1
-        self.metrics = metrics
+        self.metrics = {name: value.detach() for name, value in metrics.items()}
 
-    def _latent(
-        self, batch: Batch, task: np.ndarray, metrics: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def _latent(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Draw z per task from the posterior, or take the task itself."""
-        size = batch.reward.shape[1]
+        size = batch.reward.shape[2]
         if self.task_latents is not None:
-            index = torch.from_numpy(task).to(self.device)
-            return spread(self.task_latents[index], size), torch.zeros((), device=self.device)
+            return spread(self.task_latents[batch.task], size), batch.reward.new_zeros(1)
         posterior = infer_posterior(self.model.networks["encoder"], batch.context)
-        kl = kl_to_prior(posterior).sum()  # PEARL sums over tasks, SMAC averages
-        metrics["posterior_kl"] = kl / batch.reward.shape[0]
+        kl = kl_to_prior(posterior).sum(dim=-1)  # PEARL sums over tasks, SMAC averages
+        metrics["posterior_kl"] = kl / batch.reward.shape[1]
         latent = spread(sample_latent(posterior, batch.latent_noise), size)
         return latent, self.config.kl_weight * kl
 
@@ -130,8 +135,8 @@ class PearlLearner:
         """Critics and encoder on the Bellman error, decoder and encoder on the reward error."""
         cfg = self.config
         with torch.no_grad():
-            next_input = torch.cat((rows.next_obs, latent), dim=1)
-            next_value = forward(self.target_value, next_input).squeeze(1)
+            next_input = torch.cat((rows.next_obs, latent), dim=-1)
+            next_value = forward(self.target_value, next_input).squeeze(-1)
             target = bellman_target(
                 rows.reward, rows.terminated, next_value, cfg.reward_scale, cfg.discount
             )
@@ -140,12 +145,12 @@ class PearlLearner:
         loss = bellman + kl_term
         metrics |= {"critic_loss": bellman, "value": values}
         if cfg.train_decoder:
-            decoder_input = torch.cat((rows.obs, rows.action, latent), dim=1)
-            predicted = forward(self.model.networks["decoder"], decoder_input).squeeze(1)
+            decoder_input = torch.cat((rows.obs, rows.action, latent), dim=-1)
+            predicted = forward(self.model.networks["decoder"], decoder_input).squeeze(-1)
             decoding = reward_loss(predicted, rows.reward)
             loss = loss + decoding
             metrics["reward_loss"] = decoding
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()  # type: ignore[no-untyped-call]
         self.model.step()
 
     def _step_actor(
@@ -153,16 +158,16 @@ class PearlLearner:
     ) -> None:
         """V towards min Q − log π, its target, and π up the soft value."""
         cfg = self.config
-        inputs = torch.cat((rows.obs, z), dim=1)
+        inputs = torch.cat((rows.obs, z), dim=-1)
         dist = action_distribution(forward(self.policy.networks["policy"], inputs))
         action, own_log_prob = sample_action(dist, noise)
-        own_value = critic_values(self.frozen_critic, rows.obs, action, z).min(dim=0).values
+        own_value = critic_values(self.frozen_critic, rows.obs, action, z).min(dim=-2).values
         soft_value = own_value - cfg.entropy_weight * own_log_prob
-        predicted = forward(self.value.networks["value"], inputs).squeeze(1)
-        value_loss = (predicted - soft_value.detach()).square().mean()
+        predicted = forward(self.value.networks["value"], inputs).squeeze(-1)
+        value_loss = (predicted - soft_value.detach()).square().mean(dim=-1)
         penalty = cfg.mean_penalty * dist.mean.square().mean()
         penalty = penalty + cfg.log_std_penalty * dist.log_std.square().mean()
-        (value_loss - soft_value.mean() + penalty).backward()  # type: ignore[no-untyped-call]
+        (value_loss.sum() - soft_value.mean() + penalty).backward()  # type: ignore[no-untyped-call]
         self.value.step()
         self.target_flat.lerp_(self.value.flat.detach(), cfg.target_update_rate)
         self.policy.step()
@@ -182,7 +187,7 @@ class PearlLearner:
         Raises:
             NonFiniteError: A loss is not finite.
         """
-        return read_scalars(self.metrics, self.num_updates)
+        return read_scalars(self.metrics, self.num_updates)[0]
 
     def state(self) -> dict[str, np.ndarray]:
         """Copy everything that the next update depends on.
@@ -190,18 +195,17 @@ class PearlLearner:
         Returns:
             Flat parameters by network, Adam's state by group, and the update count.
         """
-        out = save_groups(self._groups)
-        out["target_value"] = self.target_flat.cpu().numpy().copy()
+        out = save_groups(self._groups, 0)
+        out["target_value"] = take_seed(self.target_flat, self.value_shape, 1, 0)
         out["num_updates"] = np.array([self.num_updates], dtype=np.int64)
         return out
 
-    @torch.no_grad()
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what ``state`` copied, in place.
 
         Args:
             state: As returned by ``state``.
         """
-        restore_groups(self._groups, state)
-        self.target_flat.copy_(torch.from_numpy(state["target_value"]))
+        restore_groups(self._groups, state, 0)
+        put_seed(self.target_flat, self.value_shape, 1, 0, state["target_value"])
         self.num_updates = int(state["num_updates"][0])

@@ -6,7 +6,7 @@ run sees the same batches and any other path (a GPU) can compute the same draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,80 +16,172 @@ from kernels.sample import sample_meta_batch
 from smac_core.config import LearnerConfig, PearlConfig
 from smac_core.dataset import Dataset
 from smac_core.learner import Batch
-from smac_core.networks import Shapes
 
 # Purposes 0-2 belong to kernels.sample: tasks, replay rows, context rows.
 LATENT, NEXT_LATENT, ACTION, NEXT_ACTION = 3, 4, 5, 6
+NOISES = (
+    (LATENT, "latent_noise"),
+    (NEXT_LATENT, "next_latent_noise"),
+    (ACTION, "action_noise"),
+    (NEXT_ACTION, "next_action_noise"),
+)
+
+
+def stream_key(seed: int) -> int:
+    """Derive the key of a seed's meta-batches.
+
+    Args:
+        seed: Of the run.
+
+    Returns:
+        64 bits.
+    """
+    return int(np.random.SeedSequence([seed, 0x5A]).generate_state(1, np.uint64)[0])
+
+
+def batch_dims(
+    config: LearnerConfig | PearlConfig, dataset: Dataset, latent_dim: int
+) -> dict[str, tuple[int, ...]]:
+    """List the shapes of one seed's meta-batch.
+
+    Args:
+        config: Meta-batch sizes.
+        dataset: What is drawn from.
+        latent_dim: Length of z.
+
+    Returns:
+        Shapes by field of ``Batch``, in its order.
+    """
+    tasks, rows, size = config.num_tasks, config.rows_per_task, config.context_size
+    obs_dim, action_dim = dataset.transitions.obs.shape[1], dataset.transitions.action.shape[1]
+    return {
+        "task": (tasks,),
+        "obs": (tasks, rows, obs_dim),
+        "action": (tasks, rows, action_dim),
+        "reward": (tasks, rows),
+        "next_obs": (tasks, rows, obs_dim),
+        "terminated": (tasks, rows),
+        "context": (tasks, size, dataset.features.shape[1]),
+        "latent_noise": (tasks, latent_dim),
+        "next_latent_noise": (tasks, latent_dim),
+        "action_noise": (tasks * rows, action_dim),
+        "next_action_noise": (tasks * rows, action_dim),
+    }
+
+
+class HostBuffers:
+    """Memory of one meta-batch of S seeds, seen by torch and by the kernels.
+
+    Args:
+        batch: CPU tensors ``[S, …]``, contiguous.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.arrays = [
+            {name: tensor[place].numpy() for name, tensor in batch._asdict().items()}
+            for place in range(len(batch.task))
+        ]
+
+
+def allocate(
+    dims: Mapping[str, tuple[int, ...]],
+    lead: tuple[int, ...],
+    device: torch.device,
+    *,
+    pinned: bool = False,
+) -> Batch:
+    """Allocate a batch of zeros.
+
+    Args:
+        dims: See ``batch_dims``.
+        lead: Leading axes: seeds, or updates and seeds.
+        device: Where.
+        pinned: Whether CPU memory is page-locked, for copies to a GPU that nobody waits for.
+
+    Returns:
+        The tensors.
+    """
+    return Batch(
+        **{
+            name: torch.zeros(
+                (*lead, *shape),
+                dtype=torch.int64 if name == "task" else torch.float32,
+                device=device,
+                pin_memory=pinned,
+            )
+            for name, shape in dims.items()
+        }
+    )
 
 
 class HostSampler:
-    """Draws meta-batches on the CPU.
+    """Draws the meta-batches of S seeds on the CPU.
 
     Args:
-        dataset: What to draw from.
+        datasets: What each seed draws from.
         config: Meta-batch sizes.
-        shapes: Sizes of the environment.
         latent_dim: Length of z.
-        seed: Names the stream.
-        device: Where the batch goes.
+        seeds: Name the streams.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
+        datasets: Sequence[Dataset],
         config: LearnerConfig | PearlConfig,
-        shapes: Shapes,
         latent_dim: int,
-        seed: int,
-        device: torch.device,
+        seeds: Sequence[int],
     ) -> None:
-        tasks, rows, size = config.num_tasks, config.rows_per_task, config.context_size
-        self.key = int(np.random.SeedSequence([seed, 0x5A]).generate_state(1, np.uint64)[0])
-        self.device = device
-        self.task = np.zeros(tasks, dtype=np.int64)
-        flat = tasks * rows
-        dims: dict[str, tuple[int, ...]] = {
-            "obs": (tasks, rows, shapes.obs_dim),
-            "action": (tasks, rows, shapes.action_dim),
-            "reward": (tasks, rows),
-            "next_obs": (tasks, rows, shapes.obs_dim),
-            "terminated": (tasks, rows),
-            "context": (tasks, size, dataset.features.shape[1]),
-            "latent_noise": (tasks, latent_dim),
-            "next_latent_noise": (tasks, latent_dim),
-            "action_noise": (flat, shapes.action_dim),
-            "next_action_noise": (flat, shapes.action_dim),
-        }
-        self.buffers = {name: np.zeros(shape, dtype=np.float32) for name, shape in dims.items()}
-        self._batch = Batch(**{name: torch.from_numpy(a) for name, a in self.buffers.items()})
-        self.set_dataset(dataset)
+        self.keys = [stream_key(seed) for seed in seeds]
+        self.dims = batch_dims(config, datasets[0], latent_dim)
+        self.buffers = HostBuffers(allocate(self.dims, (len(seeds),), torch.device("cpu")))
+        self.set_datasets(datasets)
 
-    def set_dataset(self, dataset: Dataset, task_pool: Sequence[int] | None = None) -> None:
-        """Draw from another dataset from now on.
+    def set_datasets(self, datasets: Sequence[Dataset]) -> None:
+        """Draw from other datasets from now on.
 
         Args:
-            dataset: What to draw from.
-            task_pool: Task slots to draw from; None: all.
-        """
-        self.dataset = dataset
-        pool = range(len(dataset.task_ids)) if task_pool is None else task_pool
-        self.pool = np.asarray(pool, dtype=np.int64)
+            datasets: What each seed draws from.
 
-    def draw(self, update: int) -> Batch:
-        """Draw the meta-batch of one update; it is overwritten by the next draw.
+        Raises:
+            ValueError: Not one a seed.
+        """
+        if len(datasets) != len(self.keys):
+            raise ValueError(f"{len(datasets)} datasets for {len(self.keys)} seeds")
+        self.datasets = list(datasets)
+        self.pools = [np.arange(len(d.task_ids), dtype=np.int64) for d in datasets]
+
+    def draw(self, update: int, into: HostBuffers | None = None) -> Batch:
+        """Draw the meta-batch of one update.
 
         Args:
             update: Number of the update since the beginning of training.
+            into: Where to; None: the sampler's own buffers, which the next draw overwrites.
 
         Returns:
-            The batch, on the learner's device.
+            The batch, on the CPU.
         """
-        data, out = self.dataset, self.buffers
+        buffers = self.buffers if into is None else into
+        for place, out in enumerate(buffers.arrays):
+            self.draw_rows(update, place, out)
+            for purpose, name in NOISES:
+                fill_normal(self.keys[place], update, purpose, out[name].reshape(-1))
+        return buffers.batch
+
+    def draw_rows(self, update: int, place: int, out: Mapping[str, np.ndarray]) -> None:
+        """Draw the tasks, transitions and contexts of one seed, without the noise.
+
+        Args:
+            update: Number of the update since the beginning of training.
+            place: Which seed, from 0.
+            out: Arrays by field of ``Batch``, written.
+        """
+        data = self.datasets[place]
         rows = data.transitions
         sample_meta_batch(
-            self.key,
+            self.keys[place],
             update,
-            self.pool,
+            self.pools[place],
             data.replay.index,
             data.replay.starts,
             data.context.index,
@@ -100,7 +192,7 @@ class HostSampler:
             rows.next_obs,
             rows.terminated,
             data.features,
-            self.task,
+            out["task"],
             out["obs"],
             out["action"],
             out["reward"],
@@ -108,13 +200,3 @@ class HostSampler:
             out["terminated"],
             out["context"],
         )
-        for purpose, name in (
-            (LATENT, "latent_noise"),
-            (NEXT_LATENT, "next_latent_noise"),
-            (ACTION, "action_noise"),
-            (NEXT_ACTION, "next_action_noise"),
-        ):
-            fill_normal(self.key, update, purpose, out[name].reshape(-1))
-        if self.device.type == "cpu":
-            return self._batch
-        return Batch(*(tensor.to(self.device) for tensor in self._batch))

@@ -17,6 +17,7 @@ from smac_core.envs.definition import load_environment
 from smac_core.envs.episodes import BatchDriver
 from smac_core.envs.gym_driver import SmacEnv
 from smac_core.envs.registration import DEFINITIONS
+from smac_core.learner import Batch
 from smac_core.networks import Shapes
 from smac_core.sampler import HostSampler
 
@@ -68,10 +69,10 @@ def test_plain_sampler_gathers_the_rows_that_ours_drew():
     row = np.arange(150, dtype=np.float32)
     dataset.transitions.obs[:, 0] = row  # tells which row was drawn
     dataset.features[:, 0] = row
-    sampler = HostSampler(dataset, config, shapes, 5, 0, torch.device("cpu"))
-    batch = sampler.draw(7)
+    sampler = HostSampler([dataset], config, 5, [0])
+    batch = Batch(*(tensor[0] for tensor in sampler.draw(7)))
     plain = PlainSampler(dataset, config)
-    tasks = sampler.task
+    tasks = batch.task.numpy()
     drawn = batch.obs[..., 0].numpy().astype(int)
     found = plain.gather(tasks, drawn - 30 * tasks[:, None])
     for name in FIELDS:

@@ -12,7 +12,7 @@ from benchmarks.learning import random_batch
 from benchmarks.plain_networks import PlainPolicy, plain_mlp, plain_twins
 from benchmarks.transcription import Transcription
 from smac_core.config import LearnerConfig, NetworkConfig
-from smac_core.learner import Learner
+from smac_core.learner import Batch, Learner
 from smac_core.networks import MlpShape, Shapes, critic_values, forward, view_mlp
 
 CPU = torch.device("cpu")
@@ -35,12 +35,17 @@ VARIANTS = {
 
 def make_learner(config: LearnerConfig) -> Learner:
     """A learner whose every network gives outputs of order one."""
-    learner = Learner(SHAPES, NETWORKS, config, 0, CPU)
+    learner = Learner(SHAPES, NETWORKS, config, [0], CPU)
     rng = np.random.default_rng(1)
     with torch.no_grad():
         for flat in (learner.agent.flat, learner.model.flat, learner.target_flat):
             flat.add_(torch.from_numpy(rng.normal(0.0, 0.2, flat.shape).astype(np.float32)))
     return learner
+
+
+def alone(batch: Batch) -> Batch:
+    """The published code has no axis of seeds."""
+    return Batch(*(tensor[0] for tensor in batch))
 
 
 def flat_modules(*nets: torch.nn.Module) -> list[np.ndarray]:
@@ -73,7 +78,7 @@ def test_update_equals_the_published_one(name):
     for number in range(5):
         batch = random_batch(SHAPES, NETWORKS, config, seed=number)
         learner.update(batch)
-        plain.update(batch)
+        plain.update(alone(batch))
     mine, theirs = learned_parameters(learner), transcribed_parameters(plain)
     for net, before in start.items():
         moved = any(not np.array_equal(a, b) for a, b in zip(before, theirs[net], strict=True))
@@ -90,8 +95,8 @@ def test_gradients_equal_the_published_ones():
     plain = Transcription(SHAPES, NETWORKS, ONLINE, learner.state(), CPU)
     batch = random_batch(SHAPES, NETWORKS, ONLINE, seed=3)
     learner.update(batch)
-    plain.update(batch)
-    mine = learner.agent.moments()["exp_avg"].numpy()
+    plain.update(alone(batch))
+    mine = learner.agent.moments["exp_avg"].numpy()
 
     def moments(optimiser: torch.optim.Adam, net: torch.nn.Module) -> list[np.ndarray]:
         return [optimiser.state[p]["exp_avg"].numpy().T.ravel() for p in net.parameters()]
@@ -113,14 +118,15 @@ def test_plain_networks_compute_the_same():
     single, twins = MlpShape((4, 6, 2)), MlpShape((5, 6, 1), ensemble=2)
     flat = rng.normal(size=single.num_parameters).astype(np.float32)
     x = torch.from_numpy(rng.normal(size=(7, 4)).astype(np.float32))
-    expected = forward(view_mlp(torch.from_numpy(flat), single), x)
+    expected = forward(view_mlp(torch.from_numpy(flat), single), x[None])[0]
     torch.testing.assert_close(plain_mlp(flat, single.sizes)(x), expected)
     mean, std = PlainPolicy(flat, single.sizes)(x)
     torch.testing.assert_close(mean, expected[:, :1])
     torch.testing.assert_close(std, expected[:, 1:].clamp(-20.0, 2.0).exp())
     flat = rng.normal(size=twins.num_parameters).astype(np.float32)
     rows = [torch.from_numpy(rng.normal(size=(7, n)).astype(np.float32)) for n in (2, 2, 1)]
-    expected = critic_values(view_mlp(torch.from_numpy(flat), twins), *rows)
+    stacked = (part[None] for part in rows)
+    expected = critic_values(view_mlp(torch.from_numpy(flat), twins), *stacked)[0]
     found = [q(torch.cat(rows, dim=1)).squeeze(1) for q in plain_twins(flat, twins.sizes)]
     torch.testing.assert_close(torch.stack(found), expected)
 

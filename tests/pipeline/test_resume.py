@@ -25,8 +25,8 @@ training.SAVE_SECONDS = 0.0
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 draw, replace, saves = HostSampler.draw, files._replace, []
 
-def draw_or_die(self, update):
-    return die() if update == {update} else draw(self, update)
+def draw_or_die(self, update, into=None):
+    return die() if update == {update} else draw(self, update, into)
 
 def replace_or_die(temporary, path):
     saves.append(path)
@@ -79,9 +79,9 @@ def drawn(monkeypatch):
     seen: list[int] = []
     draw = HostSampler.draw
 
-    def recorded(self, update):
+    def recorded(self, update, into=None):
         seen.append(update)
-        return draw(self, update)
+        return draw(self, update, into)
 
     monkeypatch.setattr(HostSampler, "draw", recorded)
     return seen
@@ -114,10 +114,10 @@ def interrupt(finished, monkeypatch, tmp_path):
     """Presses Ctrl-C at update 60, after a state was written; gives the changes of that run."""
     changes = changes_of(finished, "meta_train", tmp_path)
 
-    def press(self, update):
+    def press(self, update, into=None):
         if update == 60:
             raise KeyboardInterrupt
-        return draw(self, update)
+        return draw(self, update, into)
 
     draw = HostSampler.draw
     with monkeypatch.context() as patched:

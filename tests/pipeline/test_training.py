@@ -61,7 +61,7 @@ def test_meta_bc_leaves_the_critics_alone(finished):
     checkpoint = read_checkpoint(finished.path("meta_train", method="meta-bc"))
     networks = network_config(checkpoint.metadata["networks"])
     config = LearnerConfig(actor="bc")
-    initial = Learner(Shapes(2, 2), networks, config, 0, torch.device("cpu")).state()
+    initial = Learner(Shapes(2, 2), networks, config, [0], torch.device("cpu")).state()
     for name in ("critic", "target_critic"):
         np.testing.assert_array_equal(checkpoint.tensors[name], initial[name])
     for name in ("policy", "encoder", "decoder"):

@@ -27,8 +27,8 @@ def torch_net(packed):  # type: ignore[no-untyped-def]
 def test_actions_equal_the_learning_side() -> None:
     agent = random_agent(OBS, ACTION)
     obs, latent, noise = normal(50, OBS), normal(50, LATENT), normal(50, ACTION)
-    output = forward(torch_net(agent.policy), torch.from_numpy(np.hstack([obs, latent])))
-    dist = action_distribution(output)
+    output = forward(torch_net(agent.policy), torch.from_numpy(np.hstack([obs, latent]))[None])
+    dist = action_distribution(output[0])
     expected, _ = sample_action(dist, torch.from_numpy(noise))
     np.testing.assert_allclose(agent.stochastic()(obs, latent, noise), expected, atol=1e-5)
     mean = torch.tanh(dist.mean)
@@ -49,10 +49,10 @@ def test_inference_equals_the_learning_side(is_std: bool) -> None:
     contexts = [normal(16, OBS + ACTION + 1) for _ in range(4)]
     found = agent.infer(contexts)
     expected = infer_posterior(
-        torch_net(agent.encoder), torch.from_numpy(np.stack(contexts)), softplus_is_std=is_std
+        torch_net(agent.encoder), torch.from_numpy(np.stack(contexts))[None], softplus_is_std=is_std
     )
-    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(found.variance, expected.variance, rtol=1e-4)
+    np.testing.assert_allclose(found.mean, expected.mean[0], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found.variance, expected.variance[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("raw", [-20.0, -3.0, 0.5, 12.0, 40.0])
@@ -83,7 +83,7 @@ def test_decoding_reads_the_episodes_latent() -> None:
     obs, action, latent = normal(9, OBS), normal(9, ACTION), normal(3, LATENT)
     episode = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2])
     rows = torch.from_numpy(np.hstack([obs, action, latent[episode]]))
-    expected = forward(torch_net(agent.decoder), rows)[:, 0]
+    expected = forward(torch_net(agent.decoder), rows[None])[0, :, 0]
     found = agent.decode(obs, action, latent, episode)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 

@@ -133,8 +133,8 @@ def test_inference_encodes_each_task_apart() -> None:
     flat = torch.from_numpy(rng.normal(0, 0.5, shape.num_parameters).astype(np.float32))
     net = view_mlp(flat, shape)
     context = torch.from_numpy(rng.normal(size=(3, 5, 3)).astype(np.float32))
-    together = infer_posterior(net, context)
+    together = infer_posterior(net, context[None])
     for task in range(3):
-        alone = product_of_gaussians(forward(net, context[task])[None])
-        torch.testing.assert_close(together.mean[task], alone.mean[0])
-        torch.testing.assert_close(together.variance[task], alone.variance[0])
+        alone = product_of_gaussians(forward(net, context[None, task]))
+        torch.testing.assert_close(together.mean[0, task], alone.mean[0])
+        torch.testing.assert_close(together.variance[0, task], alone.variance[0])

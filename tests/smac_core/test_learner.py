@@ -13,7 +13,7 @@ from torch import nn
 
 from smac_core.config import LearnerConfig, NetworkConfig
 from smac_core.errors import ConfigError, NonFiniteError
-from smac_core.learner import Batch, Learner, resolve_device, spread
+from smac_core.learner import Batch, Learner, resolve_device, seeds_together, spread
 from smac_core.losses import critic_loss
 from smac_core.networks import Shapes
 
@@ -48,9 +48,10 @@ def random_batch(seed: int, config: LearnerConfig = OFFLINE) -> Batch:
     o, a = SHAPES.obs_dim, SHAPES.action_dim
 
     def normal(*dims: int) -> torch.Tensor:
-        return torch.from_numpy(rng.standard_normal(dims).astype(np.float32))
+        return torch.from_numpy(rng.standard_normal((1, *dims)).astype(np.float32))
 
     return Batch(
+        task=torch.arange(m)[None],
         obs=normal(m, b, o),
         action=torch.tanh(normal(m, b, a)),
         reward=normal(m, b),
@@ -66,7 +67,7 @@ def random_batch(seed: int, config: LearnerConfig = OFFLINE) -> Batch:
 
 def make_learner(config: LearnerConfig = OFFLINE, seed: int = 0) -> Learner:
     """A learner whose parameters are large enough for every term to matter."""
-    learner = Learner(SHAPES, NETWORKS, config, seed, CPU)
+    learner = Learner(SHAPES, NETWORKS, config, [seed], CPU)
     rng = np.random.default_rng(seed + 99)
     with torch.no_grad():
         for flat in (learner.agent.flat, learner.model.flat, learner.target_flat):
@@ -172,7 +173,8 @@ class PlainSmac:
         x = torch.cat([obs, action, z], 1)
         return torch.minimum(nets[0](x), nets[1](x))[:, 0]
 
-    def update(self, batch: Batch) -> None:
+    def update(self, stacked: Batch) -> None:
+        batch = Batch(*(tensor[0] for tensor in stacked))
         cfg = self.config
         m, b = batch.reward.shape
         obs, action = batch.obs.reshape(m * b, -1), batch.action.reshape(m * b, -1)
@@ -321,7 +323,7 @@ def gradients(config: LearnerConfig, batch: Batch | None = None) -> dict[str, np
     for group in groups:
         for name, span in group.spans.items():
             caught[name] = group.gradient[span].numpy().copy()
-    assert not any(t.requires_grad for t in learner.target_critic.tensors())
+    assert learner.target_critic.anchor is None
     return caught
 
 
@@ -404,7 +406,7 @@ def test_a_restored_learner_takes_the_identical_next_update(config: LearnerConfi
         learner.update(random_batch(number))
     saved = learner.state()
     kept = {key: value.copy() for key, value in saved.items()}
-    other = Learner(SHAPES, NETWORKS, config, seed=7, device=CPU)
+    other = Learner(SHAPES, NETWORKS, config, [7], CPU)
     other.update(random_batch(50))
     other.load_state(saved)
     learner.update(random_batch(3))
@@ -419,14 +421,14 @@ def test_a_restored_learner_takes_the_identical_next_update(config: LearnerConfi
 
 
 def test_equal_seeds_give_equal_learners() -> None:
-    one, two, three = (Learner(SHAPES, NETWORKS, OFFLINE, s, CPU).state() for s in (0, 0, 1))
+    one, two, three = (Learner(SHAPES, NETWORKS, OFFLINE, [s], CPU).state() for s in (0, 0, 1))
     assert all(np.array_equal(one[key], two[key]) for key in one)
     assert not np.array_equal(one["encoder"], three["encoder"])
 
 
 def test_targets_start_apart_or_as_a_copy() -> None:
-    apart = Learner(SHAPES, NETWORKS, OFFLINE, 0, CPU).state()
-    copied = Learner(SHAPES, NETWORKS, VARIANTS["copied target"], 0, CPU).state()
+    apart = Learner(SHAPES, NETWORKS, OFFLINE, [0], CPU).state()
+    copied = Learner(SHAPES, NETWORKS, VARIANTS["copied target"], [0], CPU).state()
     assert not np.array_equal(apart["critic"], apart["target_critic"])
     assert np.array_equal(copied["critic"], copied["target_critic"])
 
@@ -443,7 +445,7 @@ def test_targets_move_towards_the_stepped_critic() -> None:
 def test_metrics_are_what_the_losses_are() -> None:
     learner = make_learner(dataclasses.replace(OFFLINE, policy_gradient_weight=1.0))
     learner.update(random_batch(0))
-    metrics = learner.read_metrics()
+    (metrics,) = learner.read_metrics()
     assert set(metrics) == {
         *("reward_loss", "posterior_kl", "critic_loss", "value", "imitation_loss", "advantage"),
         *("effective_sample_size", "own_action_value"),
@@ -468,10 +470,80 @@ def test_no_silent_fallback_to_the_cpu() -> None:
 
 
 def test_latents_are_spread_task_by_task() -> None:
-    latent = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert spread(latent, 2).tolist() == [[1.0, 2.0], [1.0, 2.0], [3.0, 4.0], [3.0, 4.0]]
+    latent = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    assert spread(latent, 2).tolist() == [[[1.0, 2.0], [1.0, 2.0], [3.0, 4.0], [3.0, 4.0]]]
 
 
 def test_shapes_of_tensors_are_checked_under_pytest() -> None:
     with pytest.raises(jaxtyping.TypeCheckError):
         critic_loss(torch.zeros(2, 3), torch.zeros(3, 1))
+
+
+# ---- several seeds in one learner ----------------------------------------------------------------
+
+SEEDS = (3, 8, 11)
+
+
+def stack(batches: list[Batch]) -> Batch:
+    return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+
+
+def large(learner: Learner) -> Learner:
+    """Make every term matter, seed by seed."""
+    for place, seed in enumerate(SEEDS if learner.num_seeds > 1 else ()):
+        learner.load_state(make_learner(learner.config, seed).state(), place)
+    return learner
+
+
+@pytest.mark.parametrize("name", ["offline", "online", "entropy online", "behaviour cloning"])
+def test_a_stacked_seed_is_what_it_would_be_alone(name: str) -> None:
+    config = VARIANTS[name]
+    together = large(Learner(SHAPES, NETWORKS, config, SEEDS, CPU))
+    alone = [make_learner(config, seed) for seed in SEEDS]
+    for number in range(4):
+        batches = [random_batch(10 * number + place, config) for place in range(len(SEEDS))]
+        together.update(stack(batches))
+        for learner, batch in zip(alone, batches, strict=True):
+            learner.update(batch)
+    metrics = together.read_metrics()
+    for place, learner in enumerate(alone):
+        found, expected = together.state(place), learner.state()
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-6, err_msg=key)
+        for key, number in learner.read_metrics()[0].items():
+            assert metrics[place][key] == pytest.approx(number, rel=1e-4, abs=1e-6)
+
+
+def test_a_stacked_seed_begins_where_it_would_begin_alone() -> None:
+    together = Learner(SHAPES, NETWORKS, OFFLINE, SEEDS, CPU)
+    for place, seed in enumerate(SEEDS):
+        expected = Learner(SHAPES, NETWORKS, OFFLINE, [seed], CPU).state()
+        found = together.state(place)
+        assert all(np.array_equal(found[key], expected[key]) for key in expected)
+
+
+def test_restoring_one_seed_leaves_the_others_alone() -> None:
+    together = Learner(SHAPES, NETWORKS, OFFLINE, SEEDS, CPU)
+    before = [together.state(place) for place in range(3)]
+    other = make_learner(seed=5).state()
+    together.load_state(other, 1)
+    for place, expected in enumerate((before[0], other, before[2])):
+        found = together.state(place)
+        assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    with pytest.raises(ValueError, match="numbers for"):
+        together.load_state(other | {"policy": np.zeros(3, np.float32)})
+
+
+def test_seeds_are_stacked_on_a_gpu_only() -> None:
+    assert seeds_together([4, 5], CPU) == [(4,), (5,)]
+    assert seeds_together([4, 5], torch.device("cuda")) == [(4, 5)]
+
+
+def test_one_seed_that_diverges_is_named() -> None:
+    together = large(Learner(SHAPES, NETWORKS, OFFLINE, SEEDS, CPU))
+    batches = [random_batch(place) for place in range(3)]
+    batches[1] = batches[1]._replace(reward=torch.full_like(batches[1].reward, torch.nan))
+    together.update(stack(batches))
+    with pytest.raises(NonFiniteError, match="reward_loss is not finite"):
+        together.read_metrics()

@@ -8,12 +8,12 @@ import torch
 
 from kernels.mlp import mlp_forward, num_parameters
 from smac_core.config import NetworkConfig
+from smac_core.dense import run_network
 from smac_core.networks import (
     MlpShape,
     Shapes,
     critic_values,
     forward,
-    forward_ensemble,
     initial_parameters,
     network_shapes,
     view_mlp,
@@ -22,7 +22,9 @@ from smac_core.networks import (
 
 def layers(flat: np.ndarray, shape: MlpShape) -> list[tuple[np.ndarray, np.ndarray]]:
     net = view_mlp(torch.from_numpy(flat), shape)
-    return [(w.numpy(), b.numpy()) for w, b in zip(net.weights, net.biases, strict=True)]
+    place = (0,) if shape.ensemble else (0, 0)  # an ensemble keeps its axis
+    pairs = zip(net.weights, net.biases, strict=True)
+    return [(weight[place].numpy(), bias[place].numpy()) for weight, bias in pairs]
 
 
 def random_flat(shape: MlpShape, seed: int = 0) -> torch.Tensor:
@@ -79,7 +81,7 @@ def test_layout_is_that_of_the_kernels(sizes: tuple[int, ...]) -> None:
     x = np.random.default_rng(1).normal(size=(19, sizes[0])).astype(np.float32)
     out = np.empty((19, sizes[-1]), np.float32)
     mlp_forward(flat.numpy(), np.array(sizes), x, out)
-    expected = forward(view_mlp(flat, shape), torch.from_numpy(x))
+    expected = forward(view_mlp(flat, shape), torch.from_numpy(x)[None])[0]
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -89,12 +91,12 @@ def test_an_ensemble_equals_two_single_networks() -> None:
     assert twin.num_parameters == 2 * single.num_parameters
     net = view_mlp(random_flat(twin), twin)
     x = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
-    together = forward_ensemble(net, x)
+    together = run_network(net, x[None])[0]
     assert together.shape == (2, 9, 1)
     for member in range(2):
         h = x
         for layer, (w, b) in enumerate(zip(net.weights, net.biases, strict=True)):
-            h = h @ w[member] + b[member]
+            h = h @ w[0, member] + b[0, member]
             h = torch.relu(h) if layer < 2 else h
         torch.testing.assert_close(together[member], h)
 
@@ -103,34 +105,40 @@ def test_critic_reads_obs_action_latent_in_this_order() -> None:
     shape = MlpShape((6, 1), ensemble=2)
     flat = torch.zeros(14)
     net = view_mlp(flat, shape)
-    net.weights[0][0, :, 0] = torch.tensor([1.0, 10.0, 100.0, 1e3, 1e4, 1e5])
-    net.biases[0][1] = 7.0
+    net.weights[0][0, 0, :, 0] = torch.tensor([1.0, 10.0, 100.0, 1e3, 1e4, 1e5])
+    net.biases[0][0, 1] = 7.0
     obs, action, latent = (
-        torch.tensor([[1.0, 2.0, 3.0]]),
-        torch.tensor([[4.0, 5.0]]),
-        torch.tensor([[6.0]]),
+        torch.tensor([[[1.0, 2.0, 3.0]]]),
+        torch.tensor([[[4.0, 5.0]]]),
+        torch.tensor([[[6.0]]]),
     )
     values = critic_values(net, obs, action, latent)
-    assert values.tolist() == [[654321.0], [7.0]]
+    assert values.tolist() == [[[654321.0], [7.0]]]
 
 
 def test_views_share_memory_and_gradient() -> None:
     shape = MlpShape((2, 3, 1))
     flat, gradient = random_flat(shape), torch.zeros(shape.num_parameters)
-    net = view_mlp(flat, shape, gradient)
-    forward(net, torch.ones(4, 2)).sum().backward()
+    net = view_mlp(flat, shape, gradient=gradient)
+    forward(net, torch.ones(1, 4, 2)).sum().backward()
     assert gradient.abs().sum() > 0
     assert gradient[-1].item() == 4.0  # the last bias counts the rows
     flat[-1] = 5.0
     assert net.biases[-1].item() == 5.0
-    assert not any(t.requires_grad for t in net.detached().tensors())
-    assert not any(t.requires_grad for t in view_mlp(flat, shape).tensors())
+    gradient.zero_()
+    for frozen in (net.detached(), view_mlp(flat, shape)):
+        assert not forward(frozen, torch.ones(1, 4, 2)).requires_grad
+    x = torch.ones(1, 4, 2, requires_grad=True)
+    forward(net.detached(), x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert not gradient.any()
 
 
 def test_the_forward_pass_leaves_its_input_alone() -> None:
     shape = MlpShape((3, 4, 1))
-    x = torch.randn(5, 3)
+    x = torch.randn(1, 5, 3)
     kept = x.clone()
     forward(view_mlp(random_flat(shape), shape), x)
-    forward_ensemble(view_mlp(random_flat(MlpShape((3, 4, 1), 2)), MlpShape((3, 4, 1), 2)), x)
+    run_network(view_mlp(random_flat(MlpShape((3, 4, 1), 2)), MlpShape((3, 4, 1), 2)), x)
     assert torch.equal(x, kept)

@@ -30,7 +30,7 @@ VARIANTS = {
     ),
     "large steps": dataclasses.replace(CONFIG, learning_rate=0.01),
 }
-TASK = np.array([2, 0, 2])
+TASK = torch.tensor([2, 0, 2])
 
 
 def random_batch(seed: int) -> Batch:
@@ -38,9 +38,10 @@ def random_batch(seed: int) -> Batch:
     m, b, k = CONFIG.num_tasks, CONFIG.rows_per_task, CONFIG.context_size
 
     def normal(*dims: int) -> torch.Tensor:
-        return torch.from_numpy(rng.standard_normal(dims).astype(np.float32))
+        return torch.from_numpy(rng.standard_normal((1, *dims)).astype(np.float32))
 
     return Batch(
+        task=TASK[None],
         obs=normal(m, b, OBS),
         action=torch.tanh(normal(m, b, ACTION)),
         reward=normal(m, b),
@@ -136,7 +137,8 @@ class PlainPearl:
             zs.append((q.loc + q.scale * noise).expand(size, -1))
         return torch.cat(zs), torch.stack(kls).sum()
 
-    def update(self, batch: Batch, given: torch.Tensor | None = None) -> None:
+    def update(self, stacked: Batch, given: torch.Tensor | None = None) -> None:
+        batch = Batch(*(tensor[0] for tensor in stacked))
         cfg, mse = self.config, nn.functional.mse_loss
         m, size = batch.reward.shape
         obs, action, next_obs = (
@@ -197,7 +199,7 @@ def test_updates_equal_an_independent_implementation(name: str) -> None:
     before = learner.state()
     plain = PlainPearl(before, config)
     for number in range(4):
-        learner.update(random_batch(number), TASK)
+        learner.update(random_batch(number))
         plain.update(random_batch(number))
     after = learner.state()
     for key, gap in plain.gaps(after).items():
@@ -215,7 +217,7 @@ def test_the_task_conditioned_variant_takes_the_task_for_its_latent() -> None:
     plain = PlainPearl(before, CONFIG)
     given = torch.from_numpy(np.repeat(latents[TASK], CONFIG.rows_per_task, axis=0))
     for number in range(2):
-        learner.update(random_batch(number), TASK)
+        learner.update(random_batch(number))
         plain.update(random_batch(number), given)
     assert max(plain.gaps(learner.state()).values()) < 0.01 * CONFIG.learning_rate
     assert np.array_equal(before["encoder"], learner.state()["encoder"])
@@ -227,8 +229,8 @@ def gradients(config: PearlConfig = CONFIG, batch: Batch | None = None) -> dict[
     groups = (learner.model, learner.value, learner.policy)
     for group in groups:
         group.step = lambda: None  # type: ignore[method-assign]
-    learner.update(random_batch(0) if batch is None else batch, TASK)
-    assert not any(t.requires_grad for t in learner.target_value.tensors())
+    learner.update(random_batch(0) if batch is None else batch)
+    assert learner.target_value.anchor is None
     return {
         name: group.gradient[span].numpy().copy()
         for group in groups
@@ -270,11 +272,11 @@ def test_the_divergence_is_summed_over_tasks() -> None:
     batch = random_batch(0)
     one = Batch(
         *(
-            value[: len(value) // 3] if name.endswith("action_noise") else value[:1]
+            value[:, : value.shape[1] // 3] if name.endswith("action_noise") else value[:, :1]
             for name, value in zip(Batch._fields, batch, strict=True)
         )
     )
-    three = Batch(*(value.repeat(3, *([1] * (value.ndim - 1))) for value in one))
+    three = Batch(*(value.repeat(1, 3, *([1] * (value.ndim - 2))) for value in one))
     share = [
         gradients(weighted, b)["encoder"] - gradients(base, b)["encoder"] for b in (one, three)
     ]
@@ -290,11 +292,11 @@ def test_the_target_value_starts_as_a_copy() -> None:
 def test_a_restored_learner_takes_the_identical_next_update() -> None:
     learner, other = make_learner(), PearlLearner(Shapes(OBS, ACTION), NETWORKS, CONFIG, 5, CPU)
     for number in range(2):
-        learner.update(random_batch(number), TASK)
-    other.update(random_batch(9), TASK)
+        learner.update(random_batch(number))
+    other.update(random_batch(9))
     other.load_state(learner.state())
     for item in (learner, other):
-        item.update(random_batch(2), TASK)
+        item.update(random_batch(2))
     one, two = learner.state(), other.state()
     assert one.keys() == two.keys()
     assert all(np.array_equal(one[key], two[key]) for key in one)
@@ -303,12 +305,12 @@ def test_a_restored_learner_takes_the_identical_next_update() -> None:
 
 def test_metrics_and_a_loss_that_is_not_finite() -> None:
     learner = make_learner()
-    learner.update(random_batch(0), TASK)
+    learner.update(random_batch(0))
     assert set(learner.read_metrics()) == {
         *("posterior_kl", "critic_loss", "value", "reward_loss", "value_loss"),
         *("own_action_value", "policy_entropy"),
     }
     batch = random_batch(1)
-    learner.update(batch._replace(reward=torch.full_like(batch.reward, torch.nan)), TASK)
+    learner.update(batch._replace(reward=torch.full_like(batch.reward, torch.nan)))
     with pytest.raises(NonFiniteError, match="critic_loss is not finite: in update 2"):
         learner.read_metrics()

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import pytest
 import torch
 
 from kernels.random import fill_normal
 from smac_core.config import LearnerConfig, PearlConfig
 from smac_core.dataset import Dataset, Transitions, build_dataset
-from smac_core.networks import Shapes
+from smac_core.learner import Batch
 from smac_core.sampler import ACTION, LATENT, NEXT_ACTION, NEXT_LATENT, HostSampler
 
 NUM_TASKS, PER_TASK = 3, 8
-SHAPES = Shapes(obs_dim=2, action_dim=1)
 CONFIG = LearnerConfig(num_tasks=4, rows_per_task=6, context_size=5)
 
 
@@ -39,30 +37,36 @@ def numbered_dataset() -> Dataset:
 
 
 def make_sampler(seed: int = 0, config: LearnerConfig | PearlConfig = CONFIG) -> HostSampler:
-    return HostSampler(numbered_dataset(), config, SHAPES, 5, seed, torch.device("cpu"))
+    return HostSampler([numbered_dataset()], config, 5, [seed])
+
+
+def only(batch: Batch) -> Batch:
+    """The batch of the one seed."""
+    return Batch(*(tensor[0] for tensor in batch))
 
 
 def snapshot(sampler: HostSampler, update: int) -> list[np.ndarray]:
-    return [t.numpy().copy() for t in sampler.draw(update)] + [sampler.task.copy()]
+    return [t[0].numpy().copy() for t in sampler.draw(update)]
 
 
 def test_shapes_of_a_batch() -> None:
-    batch = make_sampler().draw(0)
+    batch = only(make_sampler().draw(0))
     assert batch.obs.shape == batch.next_obs.shape == (4, 6, 2)
     assert batch.action.shape == (4, 6, 1)
     assert batch.reward.shape == batch.terminated.shape == (4, 6)
     assert batch.context.shape == (4, 5, 4)
     assert batch.latent_noise.shape == batch.next_latent_noise.shape == (4, 5)
     assert batch.action_noise.shape == batch.next_action_noise.shape == (24, 1)
-    assert all(t.dtype == torch.float32 for t in batch)
+    assert batch.task.dtype == torch.int64
+    assert all(t.dtype == torch.float32 for t in batch[1:])
 
 
 def test_only_rows_of_the_drawn_task_come_up() -> None:
     sampler = make_sampler()
     replay, context, tasks = Counter[int](), Counter[int](), Counter[int]()
     for update in range(300):
-        batch = sampler.draw(update)
-        for place, slot in enumerate(sampler.task.tolist()):
+        batch = only(sampler.draw(update))
+        for place, slot in enumerate(batch.task.tolist()):
             tasks[slot] += 1
             rows = batch.reward[place].int().tolist()
             bag = batch.context[place, :, -1].int().tolist()
@@ -87,8 +91,8 @@ def test_tasks_and_rows_are_drawn_with_replacement() -> None:
     sampler = make_sampler()
     repeated = 0
     for update in range(20):
-        batch = sampler.draw(update)
-        repeated += len(set(sampler.task.tolist())) < CONFIG.num_tasks
+        batch = only(sampler.draw(update))
+        repeated += len(set(batch.task.tolist())) < CONFIG.num_tasks
         assert len(set(batch.reward[0].tolist())) <= 4 < CONFIG.rows_per_task
     assert repeated == 20  # four places, three tasks
 
@@ -98,15 +102,15 @@ def test_an_update_number_names_its_batch() -> None:
     kept = [snapshot(sampler, update) for update in range(5)]
     assert all(np.array_equal(a, b) for a, b in zip(kept[3], snapshot(other, 3), strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(kept[0], snapshot(sampler, 0), strict=True))
-    assert not any(np.array_equal(a, b) for a, b in zip(kept[1][:-1], kept[2][:-1], strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(kept[1][1:], kept[2][1:], strict=True))
     different = snapshot(make_sampler(seed=1), 3)
-    assert not np.array_equal(kept[3][0], different[0])
-    assert not np.array_equal(kept[3][6], different[6])
+    assert not np.array_equal(kept[3][1], different[1])
+    assert not np.array_equal(kept[3][7], different[7])
 
 
 def test_noises_are_streams_of_their_own() -> None:
     sampler = make_sampler()
-    batch = sampler.draw(7)
+    batch = only(sampler.draw(7))
     assert len({LATENT, NEXT_LATENT, ACTION, NEXT_ACTION, 0, 1, 2}) == 7
     for purpose, noise in (
         (LATENT, batch.latent_noise),
@@ -115,7 +119,7 @@ def test_noises_are_streams_of_their_own() -> None:
         (NEXT_ACTION, batch.next_action_noise),
     ):
         expected = np.empty(noise.numel(), dtype=np.float32)
-        fill_normal(sampler.key, 7, purpose, expected)
+        fill_normal(sampler.keys[0], 7, purpose, expected)
         np.testing.assert_array_equal(noise.numpy().ravel(), expected)
     assert not torch.equal(batch.latent_noise, batch.next_latent_noise)
     assert not torch.equal(batch.action_noise, batch.next_action_noise)
@@ -124,15 +128,4 @@ def test_noises_are_streams_of_their_own() -> None:
 def test_other_batch_sizes_keep_the_other_draws() -> None:
     # The context is purpose 2 and knows nothing of the number of replay rows.
     wide = make_sampler(config=PearlConfig(num_tasks=4, rows_per_task=50, context_size=5))
-    np.testing.assert_array_equal(snapshot(make_sampler(), 2)[5], snapshot(wide, 2)[5])
-
-
-def test_a_pool_restricts_the_tasks() -> None:
-    sampler = make_sampler()
-    sampler.set_dataset(numbered_dataset(), task_pool=[2])
-    batch = sampler.draw(0)
-    assert sampler.task.tolist() == [2, 2, 2, 2]
-    assert batch.reward.min() >= 2 * PER_TASK
-    sampler.set_dataset(numbered_dataset(), task_pool=[3])
-    with pytest.raises(ValueError, match="task_pool: no such slot"):
-        sampler.draw(0)
+    np.testing.assert_array_equal(snapshot(make_sampler(), 2)[6], snapshot(wide, 2)[6])
