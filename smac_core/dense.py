@@ -194,11 +194,13 @@ class _Batched(torch.autograd.Function):
         (grad,) = grads
         seeds, members, rows = grad.shape[:3]
         grad = grad.reshape(seeds * members, rows, -1)
+        ones = grad.new_ones(1, 1, rows).expand(len(grad), -1, -1)
         for layer in range(len(inputs) - 1, -1, -1):
             x = inputs[layer]
             if net.weight_gradients:
                 _merged(net.weight_gradients[layer]).baddbmm_(x.transpose(1, 2), grad)
-                _merged(net.bias_gradients[layer]).add_(grad.sum(1))
+                bias_gradient = _merged(net.bias_gradients[layer])[:, None]
+                bias_gradient.baddbmm_(ones, grad)  # a sum over rows that adds up in one kernel
             if layer == 0 and not need_x:
                 return None, None, None
             grad = torch.bmm(grad, _merged(net.weights[layer]).transpose(1, 2))

@@ -18,6 +18,7 @@ from smac_core.losses import (
     awac_weights,
     bellman_target,
     critic_loss,
+    draw_action,
     effective_sample_size,
     log_prob,
     policy_gradient_loss,
@@ -223,9 +224,9 @@ class Learner:
         dist = action_distribution(
             forward(self.agent.networks["policy"], torch.cat((next_obs, acting), dim=-1))
         )
-        next_action, next_log_prob = sample_action(dist, batch.next_action_noise)
+        next_action, next_log_prob = self._draw(dist, batch.next_action_noise)
         next_value = critic_values(self.target_critic, next_obs, next_action, z).min(dim=-2).values
-        if cfg.entropy_weight:
+        if next_log_prob is not None:
             next_value = next_value - cfg.entropy_weight * next_log_prob
         return bellman_target(
             batch.reward.view(len(z), -1),
@@ -234,6 +235,12 @@ class Learner:
             cfg.reward_scale,
             cfg.discount,
         )
+
+    def _draw(self, dist: ActionDistribution, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Draw actions, with their log density where the entropy term reads it."""
+        if self.config.entropy_weight:
+            return sample_action(dist, noise)
+        return draw_action(dist, noise), None
 
     def _actor_loss(
         self,
@@ -246,8 +253,8 @@ class Learner:
         cfg = self.config
         obs, action, z = rows
         pathwise = cfg.policy_gradient_weight > 0 or cfg.actor == "policy-gradient"
-        with torch.set_grad_enabled(pathwise or cfg.entropy_weight > 0):
-            own_action, own_log_prob = sample_action(dist, batch.action_noise)
+        own_action, own_log_prob = self._draw(dist, batch.action_noise)
+        with torch.set_grad_enabled(pathwise):
             own_values = critic_values(self.frozen_critic, obs, own_action, z)
         loss = own_values.new_zeros(len(z))
         metrics: dict[str, Tensor] = {}
@@ -266,7 +273,7 @@ class Learner:
             weight = cfg.policy_gradient_weight if cfg.actor == "awac" else 1.0
             loss = loss + weight * climb
             metrics["own_action_value"] = -climb
-        if cfg.entropy_weight:
+        if own_log_prob is not None:
             loss = loss + cfg.entropy_weight * own_log_prob.mean(dim=-1)
         return loss, metrics
 

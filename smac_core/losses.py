@@ -88,6 +88,21 @@ def sample_action(
     return torch.tanh(pre_tanh), _log_density(dist, pre_tanh, noise)
 
 
+def draw_action(
+    dist: ActionDistribution, noise: Float[Tensor, "*S N action_dim"]
+) -> Float[Tensor, "*S N action_dim"]:
+    """Draw a_π by reparameterisation, where nobody asks for its density.
+
+    Args:
+        dist: The policy's distribution on each row.
+        noise: Standard normal draws.
+
+    Returns:
+        The actions, those of ``sample_action``.
+    """
+    return torch.tanh(dist.mean + dist.log_std.exp() * noise)
+
+
 def bellman_target(
     reward: Float[Tensor, "*S N"],
     terminated: Float[Tensor, "*S N"],

@@ -15,6 +15,7 @@ from smac_core.losses import (
     awac_weights,
     bellman_target,
     critic_loss,
+    draw_action,
     effective_sample_size,
     log_prob,
     policy_gradient_loss,
@@ -156,6 +157,7 @@ def test_sample_action_has_the_density_of_its_own_draw() -> None:
     noise = torch.randn(9, 3, generator=torch.Generator().manual_seed(7))
     action, own = sample_action(dist, noise)
     torch.testing.assert_close(action, torch.tanh(dist.mean + dist.log_std.exp() * noise))
+    assert torch.equal(action, draw_action(dist, noise))
     expected = squashed(dist).log_prob(
         torch.tanh(dist.mean.double() + dist.log_std.double().exp() * noise.double())
     )
