@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import learning, relabelling, rollouts, sampling, starting
+from benchmarks import capturing, learning, relabelling, rollouts, sampling, starting
 from benchmarks.measure import FULL, QUICK, Effort, Row
 from benchmarks.table import describe_machine, format_row, header, versions
 from smac_core.envs.definition import load_environment
@@ -38,6 +38,9 @@ def sections() -> dict[str, Section]:
         found[name] = partial(relabelling.rows, name)
     for name in ("learner-offline", "learner-online"):
         found[name] = partial(learning.rows, name)
+    found["learner-operations"] = partial(capturing.operation_rows, "learner-operations")
+    for name in ("learner-graph-offline", "learner-graph-online"):
+        found[name] = partial(capturing.graph_rows, name)
     for stage in starting.ACTING:
         found[f"stage-start-{stage}"] = partial(starting.start_rows, f"stage-start-{stage}")
     found["dag-overhead"] = partial(starting.dag_rows, "dag-overhead")
