@@ -34,12 +34,12 @@ VIEWS = {
 }
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations that compute."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.operations = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: int = 0
 
     def __torch_dispatch__(
         self,
@@ -64,7 +64,7 @@ def count_operations(update: Callable[[], None]) -> int:
     update()  # what happens once only
     with _Counter() as counter:
         update()
-    return counter.operations
+    return int(counter.operations)
 
 
 def operation_rows(name: str, effort: Effort) -> Iterator[Row]:

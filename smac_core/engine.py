@@ -249,7 +249,8 @@ class ChunkEngine:
         """Record one chunk; recording computes nothing, so the count is put back."""
         before = self.learner.num_updates
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # The thread that draws ahead goes on meanwhile, and its waiting must not void the capture.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._take(self.source.chunk)
         self.learner.num_updates = before
         self._graph_metrics = self.learner.metrics
