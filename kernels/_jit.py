@@ -130,6 +130,22 @@ def helper(function: Function) -> Function:
     return cast("Function", njit(nogil=True, error_model="numpy")(function))
 
 
+def inlined(function: Function) -> Function:
+    """Put a function's text into the compiled functions that call it.
+
+    For small functions of arrays in inner loops: a call of a ``helper`` counts references of every
+    array, one atomic operation each, which can cost more than its work.
+
+    Args:
+        function: Called by compiled code alone.
+
+    Returns:
+        The function to call.
+    """
+    decorator = njit(nogil=True, error_model="numpy", inline="always")
+    return cast("Function", decorator(function))
+
+
 def intrinsic(generator: Callable[..., object]) -> Any:
     """Make a generator of LLVM code callable from kernels; the callers' types are numba's affair.
 

@@ -3,6 +3,11 @@
 The draws follow ``kernels.random`` with key = ``key`` and counter = ``update``. Purpose 0 draws the
 tasks (number m for place m), purpose 1 the replay rows (number m · B + b) and purpose 2 the context
 rows (number m · K + k). Everything is drawn uniformly and with replacement.
+
+A transition is one record of a table: obs, action, reward, next_obs, terminated, then padding. Rows
+drawn at random are read from memory, not from a cache; as one record a row is one run of cache
+lines, which are asked for some rows ahead. What the encoder sees, [s, a, r] or [s, a, r, s'], is
+the beginning of the record.
 """
 
 from __future__ import annotations
@@ -13,24 +18,36 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from kernels._jit import F4_1, F4_2, I8_1, OUT_F4_2, OUT_F4_3, OUT_I8_1, helper, jit
-from kernels.random import block, index_below
+from kernels._jit import F4_2, I8_1, OUT_F4_2, OUT_F4_3, OUT_I8_1, helper, inlined, jit
+from kernels._simd import LANES, load, prefetch, store
+from kernels.random import fill_chunk, index_below
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 TASK_DRAWS, REPLAY_ROWS, CONTEXT_ROWS = 0, 1, 2
 
+LINE = 16  # float32 values of a cache line
+# Small records are copied whole to a scratch that stays in the first-level cache, and cut up there:
+# reads across two cache lines that are still on their way cost a multiple. So many values a turn.
+_SCRATCH = 1024
+_SMALL = 256  # values; larger records are cut up on the way
+_AHEAD = 2  # turns, or large records, between asking for a line and reading it
+
 
 @helper
 def _draw(key: int, counter: int, purpose: int, number: int, pool: Ints, out: Ints) -> None:
     """Fill ``out`` from a pool with the numbers ``number``, ``number + 1``, … of a stream."""
-    words = block(np.uint64(key), counter, purpose, number // 4)
+    words = np.empty((4, LANES), np.uint32)
+    skip, step = number % 4, 4 * LANES
+    for first in range(0, skip + out.size, step):
+        fill_chunk(np.uint64(key), counter, purpose, (number + first) // 4, words)
+        for place in range(max(first, skip), min(first + step, skip + out.size)):
+            word = np.uint64(words[place % 4, (place - first) // 4])
+            out[place - skip] = index_below(word, pool.size)
+    # A loop of its own: the more reads of the pool are under way at once, the better.
     for i in range(out.size):
-        place = number + i
-        if place % 4 == 0:
-            words = block(np.uint64(key), counter, purpose, place // 4)
-        out[i] = pool[index_below(words[place % 4], pool.size)]
+        out[i] = pool[out[i]]
 
 
 @helper
@@ -38,24 +55,7 @@ def _check_rows(rows: Ints, limit: int) -> None:
     """Raise ValueError unless all drawn rows exist."""
     for row in rows:
         if row < 0 or row >= limit:
-            raise ValueError("replay_rows, context_rows or rows: no such row")
-
-
-@helper
-def _gather(source: Floats, rows: Ints, out: Floats) -> None:
-    """Copy rows through one-dimensional views, which the compiler turns into vector copies."""
-    width = source.shape[1]
-    for i in range(rows.size):
-        row, into = source[rows[i]], out[i]
-        for j in range(width):
-            into[j] = row[j]
-
-
-@helper
-def _gather_values(source: Floats, rows: Ints, out: Floats) -> None:
-    """Copy single values."""
-    for i in range(rows.size):
-        out[i] = source[rows[i]]
+            raise ValueError("replay_rows or context_rows: no such row")
 
 
 @helper
@@ -70,27 +70,105 @@ def _check_slots(task_pool: Ints, rows: Ints, starts: Ints) -> None:
             raise ValueError("starts: a slot of the pool has no rows")
 
 
-@helper
-def _check_transitions(
-    obs: Floats, action: Floats, reward: Floats, next_obs: Floats, terminated: Floats
-) -> None:
-    """Raise ValueError unless all arrays are as long."""
-    num = obs.shape[0]
-    if (
-        action.shape[0] != num
-        or reward.size != num
-        or next_obs.shape[0] != num
-        or terminated.size != num
-    ):
-        raise ValueError("obs, action, reward, next_obs, terminated: lengths differ")
+@inlined
+def _ask_for(source: Floats, at: int, length: int) -> None:
+    """Ask for cache lines that will be read."""
+    for j in range(0, length, LINE):
+        prefetch(source, at + j)
 
 
-@helper
-def _check_outputs(
+@inlined
+def _copy(source: Floats, at: int, length: int, out: Floats, into: int, then: int) -> None:
+    """Copy values, and ask for as many from ``then`` on, which are read some rows later.
+
+    Whole vectors are written, also over what follows in ``out``: rows are filled in order, so that
+    it is written again.
+    """
+    if max(at - source.size, into - out.size) + length <= -LANES:
+        for j in range(0, length, LANES):
+            prefetch(source, then + j)
+            store(out, into + j, load(source, at + j))
+    else:
+        for j in range(length):
+            out[into + j] = source[at + j]
+
+
+@inlined
+def _cut(
+    source: Floats,
+    at: int,
+    then: int,
+    i: int,
     obs: Floats,
     action: Floats,
+    reward: Floats,
     next_obs: Floats,
-    features: Floats,
+    terminated: Floats,
+    obs_dim: int,
+    action_dim: int,
+) -> None:
+    """Copy the parts of the record at ``at`` into row i of flat arrays."""
+    middle = obs_dim + action_dim
+    _copy(source, at, obs_dim, obs, i * obs_dim, then)
+    _copy(source, at + obs_dim, action_dim, action, i * action_dim, then + obs_dim)
+    reward[i] = source[at + middle]
+    _copy(source, at + middle + 1, obs_dim, next_obs, i * obs_dim, then + middle + 1)
+    terminated[i] = source[at + middle + 1 + obs_dim]
+
+
+@helper
+def _copy_records(
+    table: Floats,
+    rows: Ints,
+    out_obs: Floats,
+    out_action: Floats,
+    out_reward: Floats,
+    out_next_obs: Floats,
+    out_terminated: Floats,
+) -> None:
+    """Copy every drawn record into its places."""
+    width, obs_dim, action_dim = table.shape[1], out_obs.shape[2], out_action.shape[2]
+    source, obs, action = table.reshape(-1), out_obs.reshape(-1), out_action.reshape(-1)
+    reward, next_obs = out_reward.reshape(-1), out_next_obs.reshape(-1)
+    terminated = out_terminated.reshape(-1)
+    small = width <= _SMALL
+    turn = max(1, _SCRATCH // width) if small else 1
+    scratch = np.empty(turn * width + LANES if small else 0, np.float32)
+    last = rows.size - 1
+    for i in range(min(_AHEAD * turn, rows.size)):
+        _ask_for(source, rows[i] * width, width)
+    for start in range(0, rows.size, turn):
+        end = min(start + turn, rows.size)
+        for i in range(start, end):
+            at, then = rows[i] * width, rows[min(i + _AHEAD * turn, last)] * width
+            if small:
+                _copy(source, at, width, scratch, (i - start) * width, then)
+                continue
+            _cut(
+                source, at, then, i, obs, action, reward, next_obs, terminated, obs_dim, action_dim
+            )
+        for i in range(start, end if small else start):
+            at = (i - start) * width
+            _cut(scratch, at, at, i, obs, action, reward, next_obs, terminated, obs_dim, action_dim)
+
+
+@helper
+def _copy_beginnings(table: Floats, rows: Ints, out: Floats) -> None:
+    """Copy the beginnings of the drawn records."""
+    width, length = table.shape[1], out.shape[2]
+    source, flat = table.reshape(-1), out.reshape(-1)
+    ahead = 1 + _AHEAD * _SCRATCH // (2 * width)
+    last = rows.size - 1
+    for i in range(min(ahead, rows.size)):
+        _ask_for(source, rows[i] * width, length)
+    for i in range(rows.size):
+        then = rows[min(i + ahead, last)] * width
+        _copy(source, rows[i] * width, length, flat, i * length, then)
+
+
+@helper
+def _check_records(
+    table: Floats,
     out_task: Ints,
     out_obs: Floats,
     out_action: Floats,
@@ -99,26 +177,25 @@ def _check_outputs(
     out_terminated: Floats,
     out_context: Floats,
 ) -> None:
-    """Raise ValueError unless the outputs agree on M and B, and with the inputs."""
-    num_tasks, num_rows = out_reward.shape
-    if out_task.size != num_tasks or out_context.shape[0] != num_tasks:
+    """Raise ValueError unless the outputs agree on M and B, and fit the records."""
+    batch = out_reward.shape
+    if out_task.size != batch[0] or out_context.shape[0] != batch[0]:
         raise ValueError("out_task, out_context: numbers of tasks differ")
-    if out_obs.shape != (num_tasks, num_rows, obs.shape[1]):
-        raise ValueError("out_obs: expected [M, B, obs_dim]")
-    if out_action.shape != (num_tasks, num_rows, action.shape[1]):
-        raise ValueError("out_action: expected [M, B, action_dim]")
-    if out_next_obs.shape != (num_tasks, num_rows, next_obs.shape[1]):
-        raise ValueError("out_next_obs: expected [M, B, obs_dim]")
-    if out_terminated.shape != out_reward.shape:
-        raise ValueError("out_terminated: expected [M, B]")
-    if out_context.shape[2] != features.shape[1]:
-        raise ValueError("out_context: expected [M, K, features]")
+    if out_obs.shape[:2] != batch or out_action.shape[:2] != batch:
+        raise ValueError("out_obs, out_action: expected [M, B, ...]")
+    if out_next_obs.shape != out_obs.shape or out_terminated.shape != batch:
+        raise ValueError("out_next_obs, out_terminated: expected [M, B, obs_dim] and [M, B]")
+    obs_dim, action_dim = out_obs.shape[2], out_action.shape[2]
+    if table.shape[1] < 2 * obs_dim + action_dim + 2:
+        raise ValueError("table: too few columns for obs, action, reward, next_obs, terminated")
+    features = out_context.shape[2] - obs_dim - action_dim - 1
+    if features not in (0, obs_dim):
+        raise ValueError("out_context: expected [M, K, features], [s, a, r] or [s, a, r, s']")
 
 
 @jit(
     types.void(
-        types.uint64, types.int64, I8_1, I8_1, I8_1, I8_1, I8_1,
-        F4_2, F4_2, F4_1, F4_2, F4_1, F4_2,
+        types.uint64, types.int64, I8_1, I8_1, I8_1, I8_1, I8_1, F4_2,
         OUT_I8_1, OUT_F4_3, OUT_F4_3, OUT_F4_2, OUT_F4_3, OUT_F4_2, OUT_F4_3,
     )
 )  # fmt: skip
@@ -130,12 +207,7 @@ def sample_meta_batch(
     replay_starts: Ints,
     context_rows: Ints,
     context_starts: Ints,
-    obs: Floats,
-    action: Floats,
-    reward: Floats,
-    next_obs: Floats,
-    terminated: Floats,
-    features: Floats,
+    table: Floats,
     out_task: Ints,
     out_obs: Floats,
     out_action: Floats,
@@ -152,21 +224,16 @@ def sample_meta_batch(
         task_pool: ``[P]`` task slots to draw from, each in 0 … T - 1.
         replay_rows: Rows of the transitions, slot by slot.
         replay_starts: ``[T + 1]`` where each slot's part of ``replay_rows`` starts.
-        context_rows: Rows of ``features``, slot by slot.
+        context_rows: Rows of the contexts, slot by slot.
         context_starts: ``[T + 1]`` where each slot's part of ``context_rows`` starts.
-        obs: ``[N, obs_dim]``.
-        action: ``[N, action_dim]``.
-        reward: ``[N]``.
-        next_obs: ``[N, obs_dim]``.
-        terminated: ``[N]`` 0 or 1.
-        features: ``[N, features]`` what the encoder sees of each transition.
+        table: ``[N, W]`` one record a transition; fastest where rows begin on a cache line.
         out_task: ``[M]`` the drawn slots, written.
         out_obs: ``[M, B, obs_dim]``, written.
         out_action: ``[M, B, action_dim]``, written.
         out_reward: ``[M, B]``, written.
         out_next_obs: ``[M, B, obs_dim]``, written.
         out_terminated: ``[M, B]``, written.
-        out_context: ``[M, K, features]``, written.
+        out_context: ``[M, K, features]`` beginnings of records, written.
 
     Raises:
         ValueError: The shapes do not fit together, the pool is empty or names a slot without rows,
@@ -176,52 +243,21 @@ def sample_meta_batch(
         raise ValueError("task_pool: empty")
     _check_slots(task_pool, replay_rows, replay_starts)
     _check_slots(task_pool, context_rows, context_starts)
-    _check_transitions(obs, action, reward, next_obs, terminated)
-    _check_outputs(
-        obs, action, next_obs, features, out_task, out_obs, out_action, out_reward, out_next_obs,
-        out_terminated, out_context,
-    )  # fmt: skip
+    _check_records(
+        table, out_task, out_obs, out_action, out_reward, out_next_obs, out_terminated, out_context
+    )
     num_rows, num_context = out_reward.shape[1], out_context.shape[1]
-    rows, context = np.empty(num_rows, np.int64), np.empty(num_context, np.int64)
+    rows = np.empty(out_task.size * num_rows, np.int64)
+    picks = np.empty(out_task.size * num_context, np.int64)
     _draw(key, update, TASK_DRAWS, 0, task_pool, out_task)
     for m in range(out_task.size):
-        slot = out_task[m]
-        # All rows first, then array by array: many cache misses are then under way at once.
+        slot, number = out_task[m], m * num_rows
         pool = replay_rows[replay_starts[slot] : replay_starts[slot + 1]]
-        _draw(key, update, REPLAY_ROWS, m * num_rows, pool, rows)
-        _check_rows(rows, obs.shape[0])
-        _gather(obs, rows, out_obs[m])
-        _gather(action, rows, out_action[m])
-        _gather_values(reward, rows, out_reward[m])
-        _gather(next_obs, rows, out_next_obs[m])
-        _gather_values(terminated, rows, out_terminated[m])
+        _draw(key, update, REPLAY_ROWS, number, pool, rows[number : number + num_rows])
+        number = m * num_context
         pool = context_rows[context_starts[slot] : context_starts[slot + 1]]
-        _draw(key, update, CONTEXT_ROWS, m * num_context, pool, context)
-        _check_rows(context, features.shape[0])
-        _gather(features, context, out_context[m])
-
-
-@jit(types.void(types.uint64, types.int64, I8_1, F4_2, OUT_F4_2))
-def sample_context(
-    key: int, counter: int, rows: Ints, features: Floats, out_context: Floats
-) -> None:
-    """Draw the context of one task, uniformly and with replacement.
-
-    Args:
-        key: Key of the generator, 64 bits.
-        counter: Tells the contexts of one key apart.
-        rows: ``[n]`` the task's rows of ``features``.
-        features: ``[N, features]`` what the encoder sees of each transition.
-        out_context: ``[K, features]``, written; row k is number k of purpose 2.
-
-    Raises:
-        ValueError: The task has no rows, a row is out of range, or the widths differ.
-    """
-    if rows.size == 0:
-        raise ValueError("rows: the task has none")
-    if out_context.shape[1] != features.shape[1]:
-        raise ValueError("out_context: expected [K, features]")
-    drawn = np.empty(out_context.shape[0], np.int64)
-    _draw(key, counter, CONTEXT_ROWS, 0, rows, drawn)
-    _check_rows(drawn, features.shape[0])
-    _gather(features, drawn, out_context)
+        _draw(key, update, CONTEXT_ROWS, number, pool, picks[number : number + num_context])
+    _check_rows(rows, table.shape[0])
+    _check_rows(picks, table.shape[0])
+    _copy_records(table, rows, out_obs, out_action, out_reward, out_next_obs, out_terminated)
+    _copy_beginnings(table, picks, out_context)

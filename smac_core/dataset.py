@@ -7,6 +7,7 @@ stages: batches are never sampled from it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ import numpy as np
 
 from smac_core.config import SliceConfig
 from smac_core.errors import StoreError
+
+CACHE_LINE = 16  # float32 values
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,17 @@ class Dataset:
     """Everything a learner draws from.
 
     Args:
-        transitions: All rows.
-        features: ``[N, features]`` float32, what the encoder sees: [s, a, r] or [s, a, r, s'].
+        table: ``[N, W]`` float32, one record a row: obs, action, reward, next_obs, terminated, then
+            padding to whole cache lines. A row drawn at random is then one run of memory.
+        transitions: All rows; its float32 arrays are columns of the table.
+        features: ``[N, features]`` float32, what the encoder sees, [s, a, r] or [s, a, r, s']: the
+            table's first columns.
         replay: Rows for critic, actor and decoder.
         context: Rows for the encoder.
         task_ids: Task of each slot.
     """
 
+    table: np.ndarray
     transitions: Transitions
     features: np.ndarray
     replay: Rows
@@ -101,6 +108,40 @@ def context_features(
     if next_obs is not None:
         parts.append(next_obs)
     return np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float32)
+
+
+def pack_records(transitions: Transitions) -> np.ndarray:
+    """Copy transitions into one table, as ``Dataset`` describes it.
+
+    Args:
+        transitions: All rows.
+
+    Returns:
+        ``[N, W]`` float32; rows begin on cache lines.
+    """
+    t = transitions
+    columns = np.cumsum([0, t.obs.shape[1], t.action.shape[1], 1, t.obs.shape[1], 1])
+    num, width = len(t), -(-int(columns[-1]) // CACHE_LINE) * CACHE_LINE
+    memory = np.zeros(num * width + CACHE_LINE, dtype=np.float32)
+    start = -memory.ctypes.data // memory.itemsize % CACHE_LINE
+    table = memory[start : start + num * width].reshape(num, width)
+    parts = (t.obs, t.action, t.reward[:, None], t.next_obs, t.terminated[:, None])
+    for begin, end, part in zip(columns[:-1], columns[1:], parts, strict=True):
+        table[:, begin:end] = part
+    return table
+
+
+def _view_records(table: np.ndarray, like: Transitions) -> Transitions:
+    """Return the columns of a table of ``like``."""
+    obs_dim, middle = like.obs.shape[1], like.obs.shape[1] + like.action.shape[1]
+    return dataclasses.replace(
+        like,
+        obs=table[:, :obs_dim],
+        action=table[:, obs_dim:middle],
+        reward=table[:, middle],
+        next_obs=table[:, middle + 1 : middle + 1 + obs_dim],
+        terminated=table[:, middle + 1 + obs_dim],
+    )
 
 
 def slice_rows(
@@ -178,7 +219,7 @@ def build_dataset(
         context_next_obs: Whether the encoder sees s'.
 
     Returns:
-        The dataset, with contiguous float32 arrays.
+        The dataset; the rows are copied.
 
     Raises:
         StoreError: A task has no replay or no context rows, or a reward is not finite.
@@ -201,6 +242,13 @@ def build_dataset(
                 expected="finite numbers",
                 fix="run `python -m pipeline.verify` and collect the damaged store again",
             )
-    next_obs = transitions.next_obs if context_next_obs else None
-    features = context_features(transitions.obs, transitions.action, transitions.reward, next_obs)
-    return Dataset(transitions, features, group_rows(replay), group_rows(context), tuple(task_ids))
+    table = pack_records(transitions)
+    seen = transitions.obs.shape[1] * (1 + context_next_obs) + transitions.action.shape[1] + 1
+    return Dataset(
+        table,
+        _view_records(table, transitions),
+        table[:, :seen],
+        group_rows(replay),
+        group_rows(context),
+        tuple(task_ids),
+    )

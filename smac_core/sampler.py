@@ -177,7 +177,6 @@ class HostSampler:
             out: Arrays by field of ``Batch``, written.
         """
         data = self.datasets[place]
-        rows = data.transitions
         sample_meta_batch(
             self.keys[place],
             update,
@@ -186,12 +185,7 @@ class HostSampler:
             data.replay.starts,
             data.context.index,
             data.context.starts,
-            rows.obs,
-            rows.action,
-            rows.reward,
-            rows.next_obs,
-            rows.terminated,
-            data.features,
+            data.table,
             out["task"],
             out["obs"],
             out["action"],

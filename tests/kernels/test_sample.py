@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.random import fill_uniform_index, philox4x32
-from kernels.sample import sample_context, sample_meta_batch
+from kernels.random import philox4x32
+from kernels.sample import sample_meta_batch
 
 KEY = 0x123456789ABCDEF0
 NAMES = ["task", "obs", "action", "reward", "next_obs", "terminated", "context"]
@@ -27,7 +27,10 @@ def choose(update, purpose, first, num, pool):
     return np.asarray(pool)[drawn.astype(np.int64)]
 
 
-def make(sizes, num_tasks=3, num_rows=5, num_context=4, seed=0):
+def make(
+    sizes, num_tasks=3, num_rows=5, num_context=4, *,
+    obs_dim=3, action_dim=2, padding=0, context_next_obs=False, seed=0,
+):  # fmt: skip
     """Arguments of the kernel, inputs and outputs apart, for slots of the given sizes."""
     rng = np.random.default_rng(seed)
     total = max(sum(sizes), 1)
@@ -43,17 +46,13 @@ def make(sizes, num_tasks=3, num_rows=5, num_context=4, seed=0):
         "replay_starts": starts,
         "context_rows": rng.permutation(total)[: starts[-1]],
         "context_starts": starts.copy(),
-        "obs": normal(total, 3),
-        "action": normal(total, 2),
-        "reward": normal(total),
-        "next_obs": normal(total, 3),
-        "terminated": (normal(total) > 0).astype(np.float32),
-        "features": normal(total, 6),
+        "table": normal(total, 2 * obs_dim + action_dim + 2 + padding),
     }
-    shapes = [(3,), (2,), (), (3,), ()]
+    shapes = [(obs_dim,), (action_dim,), (), (obs_dim,), ()]
     outputs = [np.full(num_tasks, -1)]
     outputs += [np.full((num_tasks, num_rows, *s), np.nan, np.float32) for s in shapes]
-    outputs += [np.full((num_tasks, num_context, 6), np.nan, np.float32)]
+    features = obs_dim * (1 + context_next_obs) + action_dim + 1
+    outputs += [np.full((num_tasks, num_context, features), np.nan, np.float32)]
     return inputs, dict(zip(NAMES, outputs, strict=True))
 
 
@@ -62,15 +61,30 @@ def sample(update, inputs, outputs):
     return outputs
 
 
+def columns(table, obs_dim, action_dim):
+    """The parts of every record, by their names."""
+    ends = np.cumsum([obs_dim, action_dim, 1, obs_dim, 1])
+    parts = dict(zip(NAMES[1:6], np.split(table, ends, axis=1)[:5], strict=True))
+    return parts | {name: parts[name][:, 0] for name in ("reward", "terminated")}
+
+
 @given(
     sizes=st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any),
-    shape=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(0, 9)),
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 99), st.integers(0, 99)),
+    dims=st.tuples(st.sampled_from([1, 3, 16, 27, 130, 376]), st.integers(1, 20)),
+    padding=st.sampled_from([0, 1, 30]),
+    context_next_obs=st.booleans(),
     update=st.integers(0, 2**40),
 )
-@settings(max_examples=60, deadline=None)
-def test_equals_numpy(sizes, shape, update):
-    inputs, outputs = make(sizes, *shape)
+@settings(max_examples=120, deadline=None)
+def test_equals_numpy(sizes, shape, dims, padding, context_next_obs, update):
+    obs_dim, action_dim = dims
+    inputs, outputs = make(
+        sizes, *shape, obs_dim=obs_dim, action_dim=action_dim, padding=padding,
+        context_next_obs=context_next_obs,
+    )  # fmt: skip
     num_tasks, num_rows, num_context = shape
+    expected = columns(inputs["table"], obs_dim, action_dim)
     sample(update, inputs, outputs)
     tasks = choose(update, 0, 0, num_tasks, inputs["task_pool"])
     np.testing.assert_array_equal(outputs["task"], tasks)
@@ -79,22 +93,23 @@ def test_equals_numpy(sizes, shape, update):
         rows = choose(update, 1, m * num_rows, num_rows, inputs["replay_rows"][span])
         context = choose(update, 2, m * num_context, num_context, inputs["context_rows"][span])
         for name in ("obs", "action", "reward", "next_obs", "terminated"):
-            np.testing.assert_array_equal(outputs[name][m], inputs[name][rows])
-        np.testing.assert_array_equal(outputs["context"][m], inputs["features"][context])
+            np.testing.assert_array_equal(outputs[name][m], expected[name][rows])
+        seen = inputs["table"][:, : outputs["context"].shape[2]]
+        np.testing.assert_array_equal(outputs["context"][m], seen[context])
 
 
 def test_one_transition_fills_everything():
     inputs, outputs = make([0, 1, 0])
     sample(5, inputs, outputs)
     assert (outputs["task"] == 1).all()
-    assert (outputs["obs"] == inputs["obs"][0]).all()
-    assert (outputs["context"] == inputs["features"][0]).all()
+    assert (outputs["obs"] == inputs["table"][0, :3]).all()
+    assert (outputs["context"] == inputs["table"][0, :6]).all()
 
 
 def test_every_row_of_a_slot_is_drawn_and_no_other():
     inputs, outputs = make([4, 3], num_tasks=1, num_rows=7, num_context=1)
     inputs["task_pool"] = np.array([1])
-    inputs["reward"] = np.arange(7, dtype=np.float32)
+    inputs["table"][:, 5] = np.arange(7)
     seen = {r for u in range(50) for r in sample(u, inputs, outputs)["reward"][0].tolist()}
     assert seen == set(inputs["replay_rows"][4:].tolist())
 
@@ -120,12 +135,8 @@ def test_updates_and_keys_differ_and_repeat():
         ({"replay_starts": np.array([-1, 4, 7])}, "outside"),
         ({"replay_rows": np.full(7, 7)}, "no such row"),
         ({"context_rows": np.full(7, -1)}, "no such row"),
-        ({"reward": np.zeros(6, np.float32)}, "lengths"),
-        ({"action": np.zeros((6, 2), np.float32)}, "lengths"),
-        ({"obs": np.zeros((7, 4), np.float32)}, "out_obs"),
-        ({"action": np.zeros((7, 4), np.float32)}, "out_action"),
-        ({"next_obs": np.zeros((7, 4), np.float32)}, "out_next_obs"),
-        ({"features": np.zeros((7, 4), np.float32)}, "out_context"),
+        ({"table": np.zeros((6, 10), np.float32)}, "no such row"),
+        ({"table": np.zeros((7, 9), np.float32)}, "too few columns"),
     ],
 )
 def test_wrong_inputs(change, message):
@@ -138,6 +149,10 @@ def test_wrong_inputs(change, message):
     ("change", "message"),
     [
         ({"task": np.empty(2, np.int64)}, "out_task"),
+        ({"obs": np.empty((3, 4, 3), np.float32)}, "out_obs"),
+        ({"action": np.empty((2, 5, 2), np.float32)}, "out_action"),
+        ({"next_obs": np.empty((3, 5, 4), np.float32)}, "out_next_obs"),
+        ({"context": np.empty((3, 4, 7), np.float32)}, "out_context"),
         ({"terminated": np.empty((3, 4), np.float32)}, "out_terminated"),
         ({"context": np.empty((2, 4, 6), np.float32)}, "out_context"),
     ],
@@ -148,32 +163,8 @@ def test_wrong_outputs(change, message):
         sample(0, inputs, outputs | change)
 
 
-@pytest.mark.parametrize("name", ["obs", "terminated", "features", "replay_rows"])
+@pytest.mark.parametrize("name", ["table", "replay_rows"])
 def test_wrong_dtype(name):
     inputs, outputs = make([4, 3])
     with pytest.raises(TypeError):
         sample(0, inputs | {name: inputs[name].astype(np.float16)}, outputs)
-
-
-@given(size=st.integers(1, 9), num=st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
-def test_context_of_one_task(size, num):
-    features = np.arange(20, dtype=np.float32).reshape(10, 2)
-    rows = np.arange(size) + 1
-    out = np.full((num, 2), np.nan, np.float32)
-    sample_context(KEY, 9, rows, features, out)
-    drawn = np.empty(num, np.int64)
-    fill_uniform_index(KEY, 9, 2, size, drawn)
-    np.testing.assert_array_equal(out, features[rows[drawn]])
-
-
-def test_context_of_one_task_refuses():
-    features, out = np.zeros((3, 2), np.float32), np.empty((4, 2), np.float32)
-    with pytest.raises(ValueError, match="rows"):
-        sample_context(KEY, 0, np.array([], np.int64), features, out)
-    with pytest.raises(ValueError, match="no such row"):
-        sample_context(KEY, 0, np.array([3]), features, out)
-    with pytest.raises(ValueError, match="out_context"):
-        sample_context(KEY, 0, np.array([0]), features, np.empty((4, 3), np.float32))
-    with pytest.raises(TypeError):
-        sample_context(KEY, 0, np.array([0], np.int32), features, out)
