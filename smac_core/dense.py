@@ -11,15 +11,24 @@ that what one member computes does not depend on how many there are; elsewhere a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 BFLOAT16 = torch.bfloat16
+
+
+class _Layer(NamedTuple):
+    """One layer of one member; gradients are those of weight and bias."""
+
+    weight: Tensor
+    transposed: Tensor
+    bias: Tensor
+    gradients: tuple[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,21 @@ class Mlp:
     weight_gradients: tuple[Tensor, ...] = ()
     bias_gradients: tuple[Tensor, ...] = ()
     anchor: Tensor | None = None
+
+    @cached_property
+    def members(self) -> tuple[tuple[_Layer, ...], ...]:
+        """The layers of each member alone, seed after seed: sliced once, not at every use."""
+        seeds, members = self.weights[0].shape[:2]
+        places = [(s, e) for s in range(seeds) for e in range(members)]
+        depth = len(self.weights)
+        return tuple(tuple(self._layer(n, place) for n in range(depth)) for place in places)
+
+    def _layer(self, number: int, place: tuple[int, int]) -> _Layer:
+        weight, bias = self.weights[number][place], self.biases[number][place]
+        if not self.weight_gradients:
+            return _Layer(weight, weight.t(), bias, None)
+        gradients = self.weight_gradients[number][place], self.bias_gradients[number][place]
+        return _Layer(weight, weight.t(), bias, gradients)
 
     def detached(self) -> Mlp:
         """Return the same numbers without gradients of their own; one still flows to the input."""
@@ -78,16 +102,17 @@ def _use_bfloat16() -> bool:
     )
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool, low: bool) -> Tensor:
+def _linear(x: Tensor, layer: _Layer, relu: bool, low: bool) -> Tensor:
     """Compute x·W + b and the ReLU after it, for one member."""
     fused = _fused_linear()
-    if fused is None or weight.shape[1] == 1:  # a column is a dot product: MKL's is faster
+    weight, transposed, bias, _ = layer
+    if fused is None or len(transposed) == 1:  # a column is a dot product: MKL's is faster
         out = torch.mm(x.float(), weight).add_(bias)
         return out.relu_() if relu else out
     kind = "relu" if relu else "none"
     if not low:
-        return fused(x, weight.t(), bias, kind, [], "")
-    out = fused(x.to(BFLOAT16), weight.t().to(BFLOAT16), bias.to(BFLOAT16), kind, [], "")
+        return fused(x, transposed, bias, kind, [], "")
+    out = fused(x.to(BFLOAT16), transposed.to(BFLOAT16), bias.to(BFLOAT16), kind, [], "")
     return out if relu else out.float()
 
 
@@ -101,31 +126,29 @@ def _product(a: Tensor, b: Tensor, low: bool) -> Tensor:
     return fused(a, b.t(), None, "none", [], "")
 
 
-def _member_forward(x: Tensor, net: Mlp, seed: int, member: int, low: bool) -> Activations:
+def _member_forward(x: Tensor, layers: Sequence[_Layer], low: bool) -> Activations:
     """Run one member on ``[N, in]``; the last entry is its output."""
     activations = [x]
-    last = len(net.weights) - 1
-    for layer, (weight, bias) in enumerate(zip(net.weights, net.biases, strict=True)):
-        activations.append(
-            _linear(activations[-1], weight[seed, member], bias[seed, member], layer < last, low)
-        )
+    for layer in layers:
+        activations.append(_linear(activations[-1], layer, layer is not layers[-1], low))
     return activations
 
 
 def _member_backward(
-    grad: Tensor, inputs: Activations, net: Mlp, place: tuple[int, int], need_x: bool
+    grad: Tensor, inputs: Activations, layers: Sequence[_Layer], need_x: bool
 ) -> Tensor | None:
     """Go back through one member; return the gradient of its input."""
     low = len(inputs) > 1 and inputs[1].dtype == BFLOAT16
-    for layer in range(len(net.weights) - 1, -1, -1):
-        weight, x = net.weights[layer][place], inputs[layer]
-        if net.weight_gradients:
-            net.weight_gradients[layer][place].add_(_product(x.t(), grad, low))
-            net.bias_gradients[layer][place].add_(grad.sum(0, dtype=torch.float32))
-        if layer == 0 and not need_x:
+    for number in range(len(layers) - 1, -1, -1):
+        layer, x = layers[number], inputs[number]
+        if layer.gradients is not None:
+            weight_gradient, bias_gradient = layer.gradients
+            weight_gradient.add_(_product(x.t(), grad, low))
+            bias_gradient.add_(grad.sum(0, dtype=torch.float32))
+        if number == 0 and not need_x:
             return None
-        back = _product(grad, weight.t(), low)
-        if layer == 0:
+        back = _product(grad, layer.transposed, low)
+        if number == 0:
             return back.float()
         grad = torch.ops.aten.threshold_backward(back.to(x.dtype), x, 0)
     raise AssertionError("a network has at least one layer")
@@ -139,7 +162,11 @@ class _Members(torch.autograd.Function):
         """Compute ``[S, E, N, out]`` from ``[S, N, in]``."""
         seeds, members = net.weights[0].shape[:2]
         low = _use_bfloat16()
-        runs = [_member_forward(x[s], net, s, e, low) for s in range(seeds) for e in range(members)]
+        rows = x.unbind()
+        runs = [
+            _member_forward(rows[number // members], layers, low)
+            for number, layers in enumerate(net.members)
+        ]
         ctx.net = net
         ctx.inputs = [run[:-1] for run in runs]
         out = torch.stack([run[-1] for run in runs]) if len(runs) > 1 else runs[0][-1]
@@ -155,8 +182,8 @@ class _Members(torch.autograd.Function):
         for s in range(seeds):
             total: Tensor | None = None
             for e in range(members):
-                inputs = ctx.inputs[s * members + e]
-                part = _member_backward(grad[s, e], inputs, net, (s, e), need_x)
+                inputs, layers = ctx.inputs[s * members + e], net.members[s * members + e]
+                part = _member_backward(grad[s, e], inputs, layers, need_x)
                 total = part if total is None or part is None else total.add_(part)
             if total is not None:
                 back.append(total)
