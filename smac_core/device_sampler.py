@@ -75,10 +75,9 @@ class _Tables:
 
     def __init__(self, datasets: Sequence[Dataset], device: torch.device) -> None:
         unique = list({id(data): data for data in datasets}.values())
-        sizes = [len(data.transitions) for data in unique]
+        sizes = [len(data.table) for data in unique]
         first_row = dict(zip(map(id, unique), np.cumsum([0, *sizes]).tolist(), strict=False))
-        self.rows = torch.from_numpy(np.concatenate([_packed(d) for d in unique])).to(device)
-        self.features = torch.from_numpy(np.concatenate([d.features for d in unique])).to(device)
+        self.rows = torch.from_numpy(np.concatenate([d.table for d in unique])).to(device)
         slots = max(len(data.task_ids) for data in datasets)
         self.num_slots = torch.tensor([len(d.task_ids) for d in datasets], device=device)
         self.index: dict[str, Tensor] = {}
@@ -99,13 +98,6 @@ class _Tables:
             self.counts[name] = torch.from_numpy(counts).to(device)
 
 
-def _packed(data: Dataset) -> np.ndarray:
-    """Lay each row out as obs, action, next_obs, reward, terminated."""
-    rows = data.transitions
-    columns = (rows.obs, rows.action, rows.next_obs, rows.reward[:, None])
-    return np.concatenate([*columns, rows.terminated[:, None]], axis=1)
-
-
 def table_bytes(datasets: Sequence[Dataset]) -> int:
     """Tell how much device memory the rows of some datasets take.
 
@@ -115,12 +107,9 @@ def table_bytes(datasets: Sequence[Dataset]) -> int:
     Returns:
         Bytes.
     """
-    total = 0
-    for data in {id(data): data for data in datasets}.values():
-        rows = data.transitions
-        width = 2 * rows.obs.shape[1] + rows.action.shape[1] + 2 + data.features.shape[1]
-        total += 4 * width * len(rows) + 8 * (len(data.replay.index) + len(data.context.index))
-    return total
+    unique = {id(data): data for data in datasets}.values()
+    indices = sum(data.replay.index.nbytes + data.context.index.nbytes for data in datasets)
+    return indices + sum(data.table.nbytes for data in unique)
 
 
 class DeviceSampler:
@@ -188,10 +177,12 @@ class DeviceSampler:
         words = self._words()
         tables, (tasks, rows) = self.tables, self.dims["reward"]
         task = _below(words[TASK_DRAWS][..., :tasks], tables.num_slots[None, :, None])
-        transition = tables.rows[self._rows("replay", words[REPLAY_ROWS], task, rows)]
+        records = tables.rows[self._rows("replay", words[REPLAY_ROWS], task, rows)]
         obs, action = self.dims["obs"][-1], self.dims["action"][-1]
-        parts = torch.split(transition, [obs, action, obs, 1, 1], dim=-1)
-        context = self._rows("context", words[CONTEXT_ROWS], task, self.dims["context"][1])
+        used = records[..., : 2 * obs + action + 2]  # without the padding
+        parts = torch.split(used, [obs, action, 1, obs, 1], dim=-1)
+        size, features = self.dims["context"][1:]
+        context = tables.rows[self._rows("context", words[CONTEXT_ROWS], task, size)]
         lead = (self.chunk, self.num_seeds)
         noise = {
             name: normals(words[purpose])[..., : self._lengths[purpose]].reshape(
@@ -203,10 +194,10 @@ class DeviceSampler:
             task=task,
             obs=parts[0],
             action=parts[1],
-            reward=parts[3][..., 0],
-            next_obs=parts[2],
+            reward=parts[2][..., 0],
+            next_obs=parts[3],
             terminated=parts[4][..., 0],
-            context=tables.features[context],
+            context=context[..., :features],  # the encoder reads the first columns
             **noise,
         )
 

