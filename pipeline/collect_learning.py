@@ -17,6 +17,7 @@ from smac_core.config import AdaptationConfig
 from smac_core.dataset import context_features
 from smac_core.engine import Engine, make_engine
 from smac_core.envs.episodes import Episodes
+from smac_core.errors import ConfigError
 from smac_core.learner import resolve_device
 from smac_core.networks import Shapes, network_shapes
 from smac_core.pearl import PearlLearner
@@ -61,6 +62,14 @@ class LearningCollector:
     def _task_latents(self) -> np.ndarray:
         """Scale every task's parameters and pad them to the latent's length."""
         scaled = self.env.latent_of_task(self.collection.tasks.parameters)
+        if scaled.shape[1] > self.config.networks.latent_dim:
+            raise ConfigError(
+                "the policy cannot be told its task",
+                where=f"collect of {self.env.env_id}",
+                expected=f"networks.latent_dim of at least {scaled.shape[1]}",
+                found=self.config.networks.latent_dim,
+                fix="raise collect.networks.latent_dim, or set collect.policy: pearl",
+            )
         padded = np.zeros((len(scaled), self.config.networks.latent_dim), dtype=np.float32)
         padded[:, : scaled.shape[1]] = scaled
         return padded
