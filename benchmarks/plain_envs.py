@@ -12,6 +12,12 @@ from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit
 
+from benchmarks.plain_walkers import (
+    PlainAntDir,
+    PlainHopperParam,
+    PlainHumanoidDir,
+    PlainWalkerParam,
+)
 from kernels.mujoco_step import silence_warnings
 from smac_core.envs.definition import Environment
 from smac_core.envs.gym_driver import SmacEnv
@@ -68,8 +74,12 @@ class PlainPointRobot(gymnasium.Env[Floats, Floats]):
 
 
 _PLAIN: dict[str, Callable[[npt.NDArray[np.float64]], gymnasium.Env[Any, Any]]] = {
+    "ant-dir": PlainAntDir,
     "cheetah-vel": PlainCheetahVel,
+    "hopper-param": PlainHopperParam,
+    "humanoid-dir": PlainHumanoidDir,
     "point-robot": PlainPointRobot,
+    "walker-param": PlainWalkerParam,
 }
 
 
