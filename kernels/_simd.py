@@ -19,7 +19,7 @@ from kernels._jit import intrinsic
 LANES = 16
 
 _FLOAT = ir.FloatType()
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+VECTOR = ir.VectorType(_FLOAT, LANES)
 _INT = ir.IntType(64)
 _INTS = ir.VectorType(_INT, LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
@@ -40,7 +40,7 @@ class _Float32x16Model(models.PrimitiveModel):
     """A vector is one LLVM value."""
 
     def __init__(self, manager: Any, fe_type: types.Type) -> None:
-        super().__init__(manager, fe_type, _VECTOR)  # type: ignore[no-untyped-call]
+        super().__init__(manager, fe_type, VECTOR)  # type: ignore[no-untyped-call]
 
 
 def splat(builder: Any, value: Any, vector_type: Any) -> Any:
@@ -53,11 +53,11 @@ def splat(builder: Any, value: Any, vector_type: Any) -> Any:
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     """Address sixteen values of a flat array."""
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), VECTOR.as_pointer())
 
 
-def _first_lanes(builder: Any, count: Any) -> Any:
-    """Mask of the first ``count`` lanes."""
+def mask_of(builder: Any, count: Any) -> Any:
+    """Mask the first ``count`` lanes."""
     lanes = ir.Constant(_INTS, list(range(LANES)))
     return builder.icmp_signed("<", lanes, splat(builder, count, _INTS))
 
@@ -70,6 +70,29 @@ def _declare(builder: Any, name: str, returns: Any, arguments: list[Any]) -> Any
     )
 
 
+def load_masked(builder: Any, pointer: Any, mask: Any) -> Any:
+    """Read the masked lanes; the others are 0 and their memory is not touched."""
+    function = _declare(
+        builder,
+        "llvm.masked.load.v16f32.p0",
+        VECTOR,
+        [VECTOR.as_pointer(), ir.IntType(32), _MASK, VECTOR],
+    )
+    zero = ir.Constant(VECTOR, [0.0] * LANES)
+    return builder.call(function, [pointer, ir.IntType(32)(4), mask, zero])
+
+
+def fma_of(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Compute a · b + c with one rounding."""
+    return builder.call(_declare(builder, "llvm.fma.v16f32", VECTOR, [VECTOR] * 3), [a, b, c])
+
+
+def relu_of(builder: Any, a: Any) -> Any:
+    """Replace negative values by 0; NaN stays NaN, as in torch."""
+    zero = ir.Constant(VECTOR, [0.0] * LANES)
+    return builder.select(builder.fcmp_ordered("<", a, zero), zero, a)
+
+
 @intrinsic
 def load(typingctx: Any, array: Any, index: Any) -> Any:
     """Read sixteen values of a flat array from an index on."""
@@ -79,25 +102,6 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
         return builder.load(pointer, align=4)
 
     return _float32x16(array, types.int64), codegen
-
-
-@intrinsic
-def load_first(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
-    """Read ``count`` values; the other lanes are 0 and their memory is not touched."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
-        function = _declare(
-            builder,
-            "llvm.masked.load.v16f32.p0",
-            _VECTOR,
-            [_VECTOR.as_pointer(), ir.IntType(32), _MASK, _VECTOR],
-        )
-        zero = ir.Constant(_VECTOR, [0.0] * LANES)
-        mask = _first_lanes(builder, args[2])
-        return builder.call(function, [pointer, ir.IntType(32)(4), mask, zero])
-
-    return _float32x16(array, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -131,26 +135,6 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
-def broadcast(typingctx: Any, value: Any) -> Any:
-    """Copy one value to every lane."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return splat(builder, args[0], _VECTOR)
-
-    return _float32x16(types.float32), codegen
-
-
-@intrinsic
-def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """Compute a · b + c with one rounding."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.call(_declare(builder, "llvm.fma.v16f32", _VECTOR, [_VECTOR] * 3), args)
-
-    return _float32x16(a, b, c), codegen
-
-
-@intrinsic
 def fma_value(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """Compute a · b + c of single values with one rounding; the compiler may do many at once."""
 
@@ -178,14 +162,3 @@ def value_of(typingctx: Any, bits: Any) -> Any:
         return builder.bitcast(args[0], _FLOAT)
 
     return types.float32(types.int32), codegen
-
-
-@intrinsic
-def relu(typingctx: Any, a: Any) -> Any:
-    """Replace negative values by 0; NaN stays NaN, as in torch."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        zero = ir.Constant(_VECTOR, [0.0] * LANES)
-        return builder.select(builder.fcmp_ordered("<", args[0], zero), zero, args[0])
-
-    return _float32x16(a), codegen

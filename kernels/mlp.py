@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from kernels._jit import F4_1, F4_2, I8_1, OUT_F4_2, helper, jit
-from kernels._simd import LANES, broadcast, fma, load, load_first, relu, store
+from kernels._jit import F4_1, F4_2, I8_1, OUT_F4_2, helper, inlined, jit
+from kernels._simd import LANES, load, store
+from kernels._tile import ROWS, VECTORS, make_tile
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -22,9 +23,8 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 # Rows that pass through all layers together: their activations stay in the second-level cache while
 # a layer's weights, read once for them all, stream by.
 PANEL = 64
-# A tile of 4 rows by 32 columns is 8 sums in registers: enough to hide the latency of two
-# multiply-add units, and few enough for 32 registers.
-_ROWS = 4
+_WHOLE = make_tile(ROWS[VECTORS - 1], VECTORS, masked=False)
+_EDGE1, _EDGE2, _EDGE3, _EDGE4 = (make_tile(ROWS[v - 1], v, masked=True) for v in (1, 2, 3, 4))
 
 
 @jit(types.int64(I8_1))
@@ -63,6 +63,27 @@ def check_network(params: Floats, sizes: Ints, inputs: int, outputs: int) -> Non
         raise ValueError("sizes: last width differs from the width of the outputs")
 
 
+@inlined
+def copy_row(source: Floats, at: int, length: int, out: Floats, into: int) -> None:
+    """Copy values between flat arrays, by whole vectors where there is room for them.
+
+    So it writes over what follows in ``out``: rows must be filled in order.
+
+    Args:
+        source: Flat.
+        at: Where to begin reading.
+        length: How many values.
+        out: Flat, written.
+        into: Where to begin writing.
+    """
+    if max(at - source.size, into - out.size) + length <= -LANES:
+        for j in range(0, length, LANES):
+            store(out, into + j, load(source, at + j))
+    else:
+        for j in range(length):
+            out[into + j] = source[at + j]
+
+
 @helper
 def panel_width(sizes: Ints) -> int:
     """Floats from one row of a panel to the next: the widest layer, rounded up to whole vectors."""
@@ -70,77 +91,26 @@ def panel_width(sizes: Ints) -> int:
 
 
 @helper
-def _tile(
-    params: Floats, weight: int, bias: int, ins: int, outs: int, column: int,
-    x: Floats, y: Floats, r0: int, r1: int, r2: int, r3: int, rectify: bool,
-) -> None:  # fmt: skip
-    """Fill 4 rows by 32 columns of a layer's output; r0..r3 are offsets of the rows."""
-    a0 = b0 = c0 = d0 = load(params, bias + column)
-    a1 = b1 = c1 = d1 = load(params, bias + column + LANES)
-    for k in range(ins):
-        w = weight + k * outs + column
-        w0, w1 = load(params, w), load(params, w + LANES)
-        xa, xb = broadcast(x[r0 + k]), broadcast(x[r1 + k])
-        xc, xd = broadcast(x[r2 + k]), broadcast(x[r3 + k])
-        a0, a1 = fma(xa, w0, a0), fma(xa, w1, a1)
-        b0, b1 = fma(xb, w0, b0), fma(xb, w1, b1)
-        c0, c1 = fma(xc, w0, c0), fma(xc, w1, c1)
-        d0, d1 = fma(xd, w0, d0), fma(xd, w1, d1)
-    if rectify:
-        a0, b0, c0, d0 = relu(a0), relu(b0), relu(c0), relu(d0)
-        a1, b1, c1, d1 = relu(a1), relu(b1), relu(c1), relu(d1)
-    store(y, r0 + column, a0)
-    store(y, r0 + column + LANES, a1)
-    store(y, r1 + column, b0)
-    store(y, r1 + column + LANES, b1)
-    store(y, r2 + column, c0)
-    store(y, r2 + column + LANES, c1)
-    store(y, r3 + column, d0)
-    store(y, r3 + column + LANES, d1)
-
-
-@helper
-def _edge_tile(
-    params: Floats, weight: int, bias: int, ins: int, outs: int, column: int,
-    x: Floats, y: Floats, r0: int, r1: int, r2: int, r3: int, rectify: bool,
-) -> None:  # fmt: skip
-    """Fill 4 rows by at most 16 columns, those that are left of the layer's output."""
-    left = min(LANES, outs - column)
-    a = b = c = d = load_first(params, bias + column, left)
-    for k in range(ins):
-        w = load_first(params, weight + k * outs + column, left)
-        a, b = fma(broadcast(x[r0 + k]), w, a), fma(broadcast(x[r1 + k]), w, b)
-        c, d = fma(broadcast(x[r2 + k]), w, c), fma(broadcast(x[r3 + k]), w, d)
-    if rectify:
-        a, b, c, d = relu(a), relu(b), relu(c), relu(d)
-    # Rows of a panel end on whole vectors, so that storing all lanes stays inside the row.
-    store(y, r0 + column, a)
-    store(y, r1 + column, b)
-    store(y, r2 + column, c)
-    store(y, r3 + column, d)
-
-
-@helper
 def _layer(
-    params: Floats, offset: int, ins: int, outs: int, x: Floats, y: Floats, rows: int, width: int,
+    params: Floats, weight: int, ins: int, outs: int, x: Floats, y: Floats, rows: int, width: int,
     rectify: bool,
 ) -> None:  # fmt: skip
-    """Compute one layer for the rows of a panel."""
-    bias = offset + ins * outs
-    for column in range(0, outs, 2 * LANES):
-        for row in range(0, rows, _ROWS):
-            # The last block repeats the last row; what it writes twice is the same.
-            r0 = row * width
-            r1, r2, r3 = (
-                min(row + 1, rows - 1) * width,
-                min(row + 2, rows - 1) * width,
-                min(row + 3, rows - 1) * width,
-            )
-            if column + 2 * LANES <= outs:
-                _tile(params, offset, bias, ins, outs, column, x, y, r0, r1, r2, r3, rectify)
-                continue
-            for edge in range(column, outs, LANES):
-                _edge_tile(params, offset, bias, ins, outs, edge, x, y, r0, r1, r2, r3, rectify)
+    """Compute one layer for the rows of a panel, a block of columns at a time."""
+    bias, last, block = weight + ins * outs, rows - 1, VECTORS * LANES
+    edge = outs // block * block
+    for column in range(0, edge, block):
+        for row in range(0, rows, ROWS[VECTORS - 1]):
+            _WHOLE(params, weight, bias, ins, outs, x, y, column, row, last, width, rectify)
+    vectors = (outs - edge + LANES - 1) // LANES
+    for row in range(0, rows if vectors > 0 else 0, ROWS[max(vectors - 1, 0)]):
+        if vectors == 1:
+            _EDGE1(params, weight, bias, ins, outs, x, y, edge, row, last, width, rectify)
+        elif vectors == 2:
+            _EDGE2(params, weight, bias, ins, outs, x, y, edge, row, last, width, rectify)
+        elif vectors == 3:
+            _EDGE3(params, weight, bias, ins, outs, x, y, edge, row, last, width, rectify)
+        else:
+            _EDGE4(params, weight, bias, ins, outs, x, y, edge, row, last, width, rectify)
 
 
 @helper
@@ -185,13 +155,14 @@ def mlp_forward(params: Floats, sizes: Ints, x: Floats, out: Floats) -> None:
     check_network(params, sizes, x.shape[1], out.shape[1])
     if x.shape[0] != out.shape[0]:
         raise ValueError("out: expected one row for each row of x")
-    width = panel_width(sizes)
+    width, ins, outs = panel_width(sizes), x.shape[1], out.shape[1]
+    flat, flat_out = x.reshape(-1), out.reshape(-1)
     panel_a = np.empty(min(PANEL, len(x)) * width, np.float32)
     panel_b = np.empty_like(panel_a)
     for start in range(0, len(x), PANEL):
         rows = min(PANEL, len(x) - start)
         for i in range(rows):
-            panel_a[i * width : i * width + x.shape[1]] = x[start + i]
+            copy_row(flat, (start + i) * ins, ins, panel_a, i * width)
         result = forward_panel(params, sizes, panel_a, panel_b, rows, width)
         for i in range(rows):
-            out[start + i] = result[i * width : i * width + out.shape[1]]
+            copy_row(result, i * width, outs, flat_out, (start + i) * outs)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 
 from kernels._jit import F4_1, F4_2, I8_1, OUT_F4_2, helper, jit
-from kernels.mlp import PANEL, Floats, Ints, check_network, forward_panel, panel_width
+from kernels.mlp import PANEL, Floats, Ints, check_network, copy_row, forward_panel, panel_width
 
 # Limits of the log standard deviation: the authors' code (also SAC's).
 _MIN_LOG_STD, _MAX_LOG_STD = -20.0, 2.0
@@ -27,10 +27,11 @@ def _fill_inputs(
     obs: Floats, latent: Floats, start: int, rows: int, width: int, panel: Floats
 ) -> None:
     """Copy the rows [obs, latent] from ``start`` on into a panel."""
-    split = obs.shape[1]
+    obs_dim, latent_dim = obs.shape[1], latent.shape[1]
+    flat_obs, flat_latent = obs.reshape(-1), latent.reshape(-1)
     for i in range(rows):
-        panel[i * width : i * width + split] = obs[start + i]
-        panel[i * width + split : i * width + split + latent.shape[1]] = latent[start + i]
+        copy_row(flat_obs, (start + i) * obs_dim, obs_dim, panel, i * width)
+        copy_row(flat_latent, (start + i) * latent_dim, latent_dim, panel, i * width + obs_dim)
 
 
 @jit(types.void(F4_1, I8_1, F4_2, F4_2, F4_2, OUT_F4_2))

@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 
 from kernels._jit import F4_1, F4_2, I8_1, OUT_F4_1, helper, jit
-from kernels.mlp import PANEL, Floats, Ints, check_network, forward_panel, panel_width
+from kernels.mlp import PANEL, Floats, Ints, check_network, copy_row, forward_panel, panel_width
 
 
 @helper
@@ -34,16 +34,17 @@ def _decode(
     check_network(params, sizes, inputs, 1)
     _check_episodes(row_episode, latent)
     width = panel_width(sizes)
-    split1, split2 = obs.shape[1], obs.shape[1] + action.shape[1]
+    obs_dim, action_dim, latent_dim = obs.shape[1], action.shape[1], latent.shape[1]
+    flat_obs, flat_action, flat_latent = obs.reshape(-1), action.reshape(-1), latent.reshape(-1)
     panel_a = np.empty(min(PANEL, len(obs)) * width, np.float32)
     panel_b = np.empty_like(panel_a)
     for start in range(0, len(obs), PANEL):
         rows = min(PANEL, len(obs) - start)
         for i in range(rows):
-            row = panel_a[i * width : i * width + inputs]
-            row[:split1] = obs[start + i]
-            row[split1:split2] = action[start + i]
-            row[split2:] = latent[row_episode[start + i]]
+            row, into, z = start + i, i * width, row_episode[start + i]
+            copy_row(flat_obs, row * obs_dim, obs_dim, panel_a, into)
+            copy_row(flat_action, row * action_dim, action_dim, panel_a, into + obs_dim)
+            copy_row(flat_latent, z * latent_dim, latent_dim, panel_a, into + obs_dim + action_dim)
         result = forward_panel(params, sizes, panel_a, panel_b, rows, width)
         for i in range(rows):
             out_reward[start + i] = result[i * width]
