@@ -202,6 +202,7 @@ class LearningCollector:
                 self.config.learner,
                 self.config.networks.latent_dim,
                 [self.config.seed],
+                max(self.config.updates_per_iteration, 1),
             )
         else:
             self.engine.set_datasets(datasets)

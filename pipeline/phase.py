@@ -116,13 +116,30 @@ def _train_together(
     for place, phase in enumerate(phases):
         if phase.state is not None:
             _load(learner, phase, place)
+    _check_equally_far(phases)
     total = learner.num_updates + config.updates
     resumes = [phase.resume() for phase in phases]
     data = [phase.data for phase in phases]
-    engine = make_engine(learner, data, config.learner, networks.latent_dim, seeds)
-    train(learner, engine, total, config.learner.log_every, resumes, label)
+    every = config.learner.log_every
+    engine = make_engine(learner, data, config.learner, networks.latent_dim, seeds, every)
+    train(learner, engine, total, every, resumes, label)
     for place, (phase, resume) in enumerate(zip(phases, resumes, strict=True)):
         _write(phase, resume, learner.state(place), device)
+    for resume in resumes:  # only now: stacked seeds go on together or not at all
+        resume.clear()
+
+
+def _check_equally_far(phases: Sequence[SeedPhase]) -> None:
+    """Refuse to stack seeds whose checkpoints took different numbers of updates."""
+    found = {0 if p.state is None else int(p.state["num_updates"][0]) for p in phases}
+    if len(found) > 1:
+        raise CheckpointError(
+            "stacked seeds whose checkpoints are not equally far",
+            where=phases[0].inputs.get("checkpoint"),
+            expected="the same number of updates",
+            found=", ".join(map(str, sorted(found))),
+            fix="set seeds_per_learner: 1, or make the older checkpoints again",
+        )
 
 
 def _load(learner: Learner, phase: SeedPhase, place: int) -> None:
@@ -141,7 +158,7 @@ def _load(learner: Learner, phase: SeedPhase, place: int) -> None:
 def _write(
     phase: SeedPhase, resume: Resume, state: Mapping[str, np.ndarray], device: torch.device
 ) -> None:
-    """Write one seed's outputs, then forget its resume state."""
+    """Write one seed's outputs."""
     out: Path = phase.stage.args.out
     metrics = out.parent / "metrics.csv"
     write_checkpoint(out, state, phase.metadata)
@@ -151,4 +168,3 @@ def _write(
         {"checkpoint": out, "metrics": metrics},
         {"device": str(device), "updates": phase.stage.section.updates},
     )
-    resume.clear()

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 BFLOAT16 = torch.bfloat16
 
@@ -135,10 +136,9 @@ def _member_forward(x: Tensor, layers: Sequence[_Layer], low: bool) -> Activatio
 
 
 def _member_backward(
-    grad: Tensor, inputs: Activations, layers: Sequence[_Layer], need_x: bool
+    grad: Tensor, inputs: Activations, layers: Sequence[_Layer], *, need_x: bool, low: bool
 ) -> Tensor | None:
     """Go back through one member; return the gradient of its input."""
-    low = len(inputs) > 1 and inputs[1].dtype == BFLOAT16
     for number in range(len(layers) - 1, -1, -1):
         layer, x = layers[number], inputs[number]
         if layer.gradients is not None:
@@ -154,6 +154,14 @@ def _member_backward(
     raise AssertionError("a network has at least one layer")
 
 
+def _taken(ctx: Any) -> Any:
+    """Take the activations: a second pass would add the parameters' gradients twice."""
+    inputs, ctx.inputs = ctx.inputs, None
+    if inputs is None:
+        raise RuntimeError("the backward pass of a network can be taken once")
+    return inputs
+
+
 class _Members(torch.autograd.Function):
     """All members, one after the other: the CPU's way."""
 
@@ -167,23 +175,24 @@ class _Members(torch.autograd.Function):
             _member_forward(rows[number // members], layers, low)
             for number, layers in enumerate(net.members)
         ]
-        ctx.net = net
+        ctx.net, ctx.low = net, low
         ctx.inputs = [run[:-1] for run in runs]
         out = torch.stack([run[-1] for run in runs]) if len(runs) > 1 else runs[0][-1]
         return out.view(seeds, members, x.shape[1], -1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
         """Add up the parameters' gradients; return the input's where it is asked for."""
-        net, need_x = ctx.net, ctx.needs_input_grad[0]
+        net, need_x, all_inputs = ctx.net, ctx.needs_input_grad[0], _taken(ctx)
         (grad,) = grads
         seeds, members = grad.shape[:2]
         back: list[Tensor] = []
         for s in range(seeds):
             total: Tensor | None = None
             for e in range(members):
-                inputs, layers = ctx.inputs[s * members + e], net.members[s * members + e]
-                part = _member_backward(grad[s, e], inputs, layers, need_x)
+                inputs, layers = all_inputs[s * members + e], net.members[s * members + e]
+                part = _member_backward(grad[s, e], inputs, layers, need_x=need_x, low=ctx.low)
                 total = part if total is None or part is None else total.add_(part)
             if total is not None:
                 back.append(total)
@@ -215,9 +224,10 @@ class _Batched(torch.autograd.Function):
         return h.view(seeds, members, x.shape[1], -1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
         """Add up the parameters' gradients; return the input's where it is asked for."""
-        net, inputs, need_x = ctx.net, ctx.inputs, ctx.needs_input_grad[0]
+        net, inputs, need_x = ctx.net, _taken(ctx), ctx.needs_input_grad[0]
         (grad,) = grads
         seeds, members, rows = grad.shape[:3]
         grad = grad.reshape(seeds * members, rows, -1)

@@ -77,7 +77,8 @@ class _Tables:
         unique = list({id(data): data for data in datasets}.values())
         sizes = [len(data.table) for data in unique]
         first_row = dict(zip(map(id, unique), np.cumsum([0, *sizes]).tolist(), strict=False))
-        self.rows = torch.from_numpy(np.concatenate([d.table for d in unique])).to(device)
+        whole = unique[0].table if len(unique) == 1 else np.concatenate([d.table for d in unique])
+        self.rows = torch.from_numpy(whole).to(device)
         slots = max(len(data.task_ids) for data in datasets)
         self.num_slots = torch.tensor([len(d.task_ids) for d in datasets], device=device)
         self.index: dict[str, Tensor] = {}
@@ -150,6 +151,7 @@ class DeviceSampler:
         places = [torch.arange(count) for count in self._blocks]
         purposes = torch.tensor(list(self._lengths)).repeat_interleave(torch.tensor(self._blocks))
         self._counter = [torch.cat(places).to(device), purposes.to(device)]
+        self._tables: _Tables | None = None
         self.set_datasets(datasets)
 
     def set_datasets(self, datasets: Sequence[Dataset]) -> None:
@@ -157,8 +159,20 @@ class DeviceSampler:
 
         Args:
             datasets: What each seed draws from.
+
+        Raises:
+            ValueError: Not one a seed.
         """
-        self.tables = _Tables(datasets, self.device)
+        if len(datasets) != self.num_seeds:
+            raise ValueError(f"{len(datasets)} datasets for {self.num_seeds} seeds")
+        self._tables = None  # the old ones go before the new ones come
+        self._tables = _Tables(datasets, self.device)
+
+    @property
+    def tables(self) -> _Tables:
+        """The rows on the device."""
+        assert self._tables is not None
+        return self._tables
 
     def prepare(self, update: int) -> None:
         """Name the first update of the next chunk.

@@ -7,7 +7,7 @@ learner's ``update`` is the same code. So a run may stop in one and go on in ano
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -123,7 +123,7 @@ class PrefetchSource:
 
     def _stage(self, lead: tuple[int, ...]) -> _Stage:
         host = allocate(self.sampler.dims, lead, torch.device("cpu"), pinned=self._cuda)
-        event = [torch.cuda.Event() if self._cuda else None for _ in range(2)]  # type: ignore[no-untyped-call]
+        event = [torch.cuda.Event(blocking=True) if self._cuda else None for _ in range(2)]  # type: ignore[no-untyped-call]
         device = allocate(self.sampler.dims, lead, self.device) if self._cuda else host
         updates = [HostBuffers(Batch(*(tensor[k] for tensor in host))) for k in range(self.chunk)]
         return _Stage(host, device, updates, *event)
@@ -138,9 +138,9 @@ class PrefetchSource:
         self.sampler.set_datasets(datasets)
 
     def _drop(self) -> None:
-        if self._pending is not None:
-            self._pending[2].result()
-            self._pending = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            wait([pending[2]])  # a fault of what is dropped does not matter
 
     def _draw(self, first: int, stage: _Stage) -> None:
         """Fill one stage: the thread's work."""
@@ -172,7 +172,7 @@ class PrefetchSource:
             self._drop()
             self._begin(update, 0)
         assert self._pending is not None
-        _, number, job = self._pending
+        (_, number, job), self._pending = self._pending, None
         job.result()
         stage = self._stages[number]
         if stage.copied is not None:
@@ -209,8 +209,8 @@ class ChunkEngine:
         Args:
             datasets: One a seed.
         """
-        self.source.set_datasets(datasets)
         self.graph = None  # it holds the addresses of the tables
+        self.source.set_datasets(datasets)
 
     def advance(self, limit: int) -> None:
         """Take a chunk, or what is allowed of it.
@@ -250,9 +250,13 @@ class ChunkEngine:
         before = self.learner.num_updates
         graph = torch.cuda.CUDAGraph()
         # The thread that draws ahead goes on meanwhile, and its waiting must not void the capture.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self._take(self.source.chunk)
-        self.learner.num_updates = before
+        # A stream of its own: workspaces of a shared one go with the first graph that does.
+        stream = torch.cuda.Stream(self.learner.device)  # type: ignore[no-untyped-call]
+        try:
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                self._take(self.source.chunk)
+        finally:
+            self.learner.num_updates = before
         self._graph_metrics = self.learner.metrics
         return graph
 
@@ -277,6 +281,7 @@ def make_engine(
     config: LearnerConfig | PearlConfig,
     latent_dim: int,
     seeds: Sequence[int],
+    log_every: int,
 ) -> Engine:
     """Choose how a learner is fed.
 
@@ -286,6 +291,7 @@ def make_engine(
         config: Meta-batch sizes, ``data_on`` and ``updates_per_graph``.
         latent_dim: Length of z.
         seeds: Name the streams of the batches.
+        log_every: Most updates that one call of ``advance`` will be allowed.
 
     Returns:
         The engine.
@@ -293,7 +299,9 @@ def make_engine(
     device = learner.device
     if device.type == "cpu":
         return HostEngine(learner, HostSampler(datasets, config, latent_dim, seeds))
-    chunk = config.updates_per_graph
+    # A chunk is never cut by a row of metrics, so that every update of a long run is captured.
+    most = min(config.updates_per_graph, log_every)
+    chunk = max(n for n in range(1, most + 1) if log_every % n == 0)
     source: ChunkSource
     if config.data_on == "device" or (config.data_on == "auto" and data_fit(datasets, device)):
         source = DeviceSampler(datasets, config, latent_dim, seeds, device, chunk)

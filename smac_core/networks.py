@@ -193,7 +193,7 @@ def forward(net: Mlp, x: Float[Tensor, "S N inputs"]) -> Float[Tensor, "S N outp
     Returns:
         Linear outputs of the last layer.
     """
-    return run_network(net, x)[:, 0]
+    return run_network(net, x).squeeze(1)
 
 
 def critic_values(

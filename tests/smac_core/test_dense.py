@@ -147,3 +147,19 @@ def test_without_the_fused_product_the_numbers_are_the_same(
     run_network(net, x).sum().backward()
     torch.testing.assert_close(gradient, kept, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(x.grad, kept_x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["one by one", "batched"])
+def test_a_second_backward_pass_is_refused(batched: bool) -> None:
+    net, _, x = make(SHAPES["policy"], 1)
+    loss = run_network(net, x, batched=batched).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be taken once"):
+        loss.backward()
+
+
+def test_medium_precision_takes_any_width(precision) -> None:
+    net, gradient, x = make(MlpShape((40, 1, 8, 2)), 1)
+    precision("medium")
+    run_network(net, x).sum().backward()
+    assert gradient.isfinite().all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +107,7 @@ def make_learner(datasets: list[Dataset]) -> Learner:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.usefixtures("arithmetic")
 def test_every_engine_takes_the_same_updates(source: str, name: str) -> None:
     datasets = DATASETS[name]
     plain, chunked = make_learner(datasets), make_learner(datasets)
@@ -134,10 +137,12 @@ def test_new_datasets_are_drawn_from_at_once(source: str) -> None:
     plain.set_datasets([other])
     for k in range(CHUNK):
         assert torch.equal(chunks.fill().obs[k], plain.draw(CHUNK + k).obs)
-    with pytest.raises(ValueError, match="2 datasets for 1 seeds"):
-        plain.set_datasets([other, other])
+    for sampler in (plain, chunks):
+        with pytest.raises(ValueError, match="2 datasets for 1 seeds"):
+            sampler.set_datasets([other, other])
 
 
+@pytest.mark.usefixtures("arithmetic")
 def test_pearl_learns_from_chunks_too() -> None:
     config = PearlConfig(num_tasks=3, rows_per_task=5, context_size=7)
     learners = [PearlLearner(Shapes(2, 1), NETWORKS, config, 0, CPU) for _ in range(2)]
@@ -153,12 +158,30 @@ def test_pearl_learns_from_chunks_too() -> None:
         np.testing.assert_allclose(found[key], value, rtol=1e-3, atol=1e-6, err_msg=key)
 
 
+def test_a_chunk_divides_the_interval_of_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smac_core.engine.data_fit", lambda *_: True)
+    for wanted, every, expected in ((20, 500, 20), (20, 10, 10), (20, 50, 10), (7, 13, 1)):
+        config = dataclasses.replace(CONFIG, updates_per_graph=wanted)
+        learner = make_learner([SHARED])
+        learner.device = torch.device("meta")  # anything but the CPU
+        monkeypatch.setattr(
+            "smac_core.engine.DeviceSampler",
+            lambda *args: DeviceSampler(*args[:4], CPU, args[5]),
+        )
+        engine = make_engine(learner, [SHARED], config, NETWORKS.latent_dim, [6], every)
+        assert isinstance(engine, ChunkEngine)
+        assert engine.source.chunk == expected
+
+
 def test_a_fault_of_the_drawing_thread_is_raised_where_the_chunk_is_wanted() -> None:
     sampler = host([SHARED])
     source = PrefetchSource(sampler, CPU, CHUNK)
     sampler.pools[0] = np.array([9])
     with pytest.raises(ValueError, match="no such slot"):
         source.prepare(0)
+    source.set_datasets([SHARED])
+    source.prepare(0)
+    assert torch.equal(source.fill().obs[0], host([SHARED]).draw(0).obs)
 
 
 def test_shared_rows_are_on_the_device_once() -> None:
@@ -171,7 +194,7 @@ def test_shared_rows_are_on_the_device_once() -> None:
 
 def test_the_cpu_takes_one_update_at_a_time() -> None:
     learner = make_learner([SHARED])
-    engine = make_engine(learner, [SHARED], CONFIG, NETWORKS.latent_dim, [6])
+    engine = make_engine(learner, [SHARED], CONFIG, NETWORKS.latent_dim, [6], 500)
     assert isinstance(engine, HostEngine)
     engine.advance(50)
     assert learner.num_updates == 1
@@ -183,14 +206,12 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @needs_cuda
 @pytest.mark.parametrize("data_on", ["device", "host"])
 def test_captured_updates_equal_the_cpus(data_on: str) -> None:
-    import dataclasses
-
     config = dataclasses.replace(CONFIG, updates_per_graph=CHUNK, data_on=data_on)
     datasets = DATASETS["a dataset each"]
     seeds = seeds_of(datasets)
     plain = make_learner(datasets)
     learner = Learner(Shapes(2, 1), NETWORKS, config, seeds, torch.device("cuda"))
-    engine = make_engine(learner, datasets, config, NETWORKS.latent_dim, seeds)
+    engine = make_engine(learner, datasets, config, NETWORKS.latent_dim, seeds, 500)
     assert isinstance(engine, ChunkEngine)
     while learner.num_updates < 6 * CHUNK + 1:
         engine.advance(6 * CHUNK + 1 - learner.num_updates)

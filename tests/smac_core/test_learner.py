@@ -279,6 +279,7 @@ def largest_gap(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> flo
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.usefixtures("arithmetic")
 def test_updates_equal_an_independent_implementation(name: str) -> None:
     config = VARIANTS[name]
     learner = make_learner(config)
@@ -496,6 +497,7 @@ def large(learner: Learner) -> Learner:
 
 
 @pytest.mark.parametrize("name", ["offline", "online", "entropy online", "behaviour cloning"])
+@pytest.mark.usefixtures("arithmetic")
 def test_a_stacked_seed_is_what_it_would_be_alone(name: str) -> None:
     config = VARIANTS[name]
     together = large(Learner(SHAPES, NETWORKS, config, SEEDS, CPU))

@@ -193,6 +193,7 @@ class PlainPearl:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.usefixtures("arithmetic")
 def test_updates_equal_an_independent_implementation(name: str) -> None:
     config = VARIANTS[name]
     learner = make_learner(config)
