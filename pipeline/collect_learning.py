@@ -17,6 +17,7 @@ from smac_core.config import AdaptationConfig
 from smac_core.dataset import context_features
 from smac_core.engine import Engine, make_engine
 from smac_core.envs.episodes import Episodes
+from smac_core.episode_rows import EpisodeRows, flatten
 from smac_core.errors import ConfigError
 from smac_core.learner import resolve_device
 from smac_core.networks import Shapes, network_shapes
@@ -118,7 +119,9 @@ class LearningCollector:
         collection = self.collection
         collection.clear_context(task_ids)
         owner = task_ids[visit]
-        collection.add(episodes, owner, source, np.full(len(owner), iteration), source == PRIOR)
+        collection.add(
+            flatten(episodes), owner, source, np.full(len(owner), iteration), source == PRIOR
+        )
 
     def _visit_as_pearl(
         self, task_ids: np.ndarray, keys: list[Key]
@@ -257,7 +260,7 @@ class LearningCollector:
         collection = self.collection
         out = {f"learner.{name}": a for name, a in self.learner.state().items()}
         episodes = collection.episodes()
-        out |= {f"episodes.{n}": getattr(episodes, n) for n in Episodes.__dataclass_fields__}
+        out |= {f"episodes.{n}": getattr(episodes, n) for n in EpisodeRows.__dataclass_fields__}
         return out | {
             "task_id": collection.task_id,
             "source": collection.source,
@@ -275,7 +278,8 @@ class LearningCollector:
         self.learner.load_state(
             {n.removeprefix(prefix): a for n, a in state.items() if n.startswith(prefix)}
         )
-        episodes = Episodes(**{n: state[f"episodes.{n}"] for n in Episodes.__dataclass_fields__})
+        names = EpisodeRows.__dataclass_fields__
+        episodes = EpisodeRows(**{name: state[f"episodes.{name}"] for name in names})
         labels = (state[n] for n in ("task_id", "source", "iteration", "in_context"))
         self.collection.add(episodes, *labels)
 

@@ -8,11 +8,12 @@ from pipeline.schema import EPISODE_SOURCES
 from pipeline.sections import CollectConfig
 from pipeline.task_list import TaskList
 from smac_core.agent import Agent, Posteriors, make_agent, prior
-from smac_core.dataset import Dataset, Transitions, build_dataset, join
+from smac_core.dataset import Dataset, build_dataset
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver, Controller, Episodes, concatenate
+from smac_core.episode_rows import EpisodeRows, flatten, join_rows
 from smac_core.networks import Shapes, initial_parameters, network_shapes
-from smac_core.planning import COLLECT, flat_rows, next_observations, plan_episodes
+from smac_core.planning import COLLECT, plan_episodes
 
 INIT, SCRIPTED = EPISODE_SOURCES["init"], EPISODE_SOURCES["scripted"]
 
@@ -29,16 +30,15 @@ class Collection:
     def __init__(self, env: Environment, config: CollectConfig, tasks: TaskList) -> None:
         self.env, self.config, self.tasks = env, config, tasks
         self.driver = BatchDriver(env)
-        self.parts: list[Episodes] = []
+        self.parts: list[EpisodeRows] = []
         self.task_id = np.zeros(0, dtype=np.int64)
         self.source = np.zeros(0, dtype=np.int64)
         self.iteration = np.zeros(0, dtype=np.int64)
         self.in_context = np.zeros(0, dtype=bool)
-        self._table: list[Transitions] = []
 
     def add(
         self,
-        episodes: Episodes,
+        rows: EpisodeRows,
         task_id: np.ndarray,
         source: np.ndarray,
         iteration: np.ndarray,
@@ -47,22 +47,21 @@ class Collection:
         """Append episodes.
 
         Args:
-            episodes: With true rewards.
+            rows: With true rewards.
             task_id: ``[E]``.
             source: ``[E]`` codes of how they were collected.
             iteration: ``[E]``; 0 is the initial collection.
             in_context: ``[E]`` whether they join the encoder buffer.
         """
-        self.parts.append(episodes)
+        self.parts.append(rows)
         self.task_id = np.concatenate([self.task_id, task_id])
         self.source = np.concatenate([self.source, source])
         self.iteration = np.concatenate([self.iteration, iteration])
         self.in_context = np.concatenate([self.in_context, in_context])
-        self._table.append(_rows(episodes, task_id, source))
 
-    def episodes(self) -> Episodes:
+    def episodes(self) -> EpisodeRows:
         """Return all episodes, in collection order."""
-        self.parts = [concatenate(self.parts)]
+        self.parts = [join_rows(self.parts)]
         return self.parts[0]
 
     def labels(self) -> dict[str, np.ndarray]:
@@ -79,9 +78,9 @@ class Collection:
         Returns:
             The dataset, one slot a training task.
         """
-        self._table = [join(self._table)]
-        length = self.episodes().length
-        start = np.cumsum(length) - length
+        rows = self.episodes()
+        length = rows.length
+        start = rows.ends - length
         replay, context = [], []
         for task in self.tasks.train:
             mine = np.flatnonzero(self.task_id == task)
@@ -90,7 +89,7 @@ class Collection:
             replay.append(np.concatenate(spans))
             context.append(np.concatenate(kept))
         return build_dataset(
-            self._table[0],
+            rows.transitions(self.task_id, self.source),
             self.tasks.train,
             replay,
             context,
@@ -118,21 +117,6 @@ class Collection:
             "visits_per_task": [int((pairs[0] == task).sum()) for task in self.tasks.train],
             "diverged_episodes": int((~episodes.ok).sum()),
         }
-
-
-def _rows(episodes: Episodes, task_id: np.ndarray, source: np.ndarray) -> Transitions:
-    mask, length = flat_rows(episodes), episodes.length
-    terminated = np.zeros(mask.shape, dtype=np.float32)
-    terminated[np.arange(len(length)), length - 1] = episodes.terminated
-    return Transitions(
-        obs=episodes.obs[mask],
-        action=episodes.action[mask],
-        reward=episodes.reward[mask],
-        next_obs=next_observations(episodes)[mask],
-        terminated=terminated[mask],
-        task_id=np.repeat(task_id, length),
-        source=np.repeat(source, length),
-    )
 
 
 def untrained_agent(collection: Collection) -> Agent:
@@ -204,7 +188,7 @@ def collect_initial(collection: Collection, agent: Agent | None = None) -> None:
     num = len(order)
     source = np.full(num, SCRIPTED if agent is None else INIT, dtype=np.int64)
     collection.add(
-        concatenate(parts).select(order),
+        flatten(concatenate(parts).select(order)),
         train[owner[order]],
         source,
         np.zeros(num, dtype=np.int64),

@@ -11,15 +11,14 @@ from pipeline.store import EPISODE_SOURCES, Store, next_obs, read_store, write_s
 from smac_core.config import SliceConfig
 from smac_core.dataset import Dataset, Transitions, build_dataset, join, slice_rows
 from smac_core.envs.definition import Environment
-from smac_core.envs.episodes import Episodes
+from smac_core.episode_rows import EpisodeRows
 from smac_core.errors import ConfigError, StoreError
-from smac_core.planning import flat_rows
 
 
 def write_episodes(
     path: Path,
     env: Environment,
-    episodes: Episodes,
+    rows: EpisodeRows,
     labels: Mapping[str, np.ndarray],
     *,
     params: Mapping[str, object],
@@ -30,33 +29,31 @@ def write_episodes(
     Args:
         path: Where.
         env: The environment.
-        episodes: In collection order.
+        rows: Episodes in collection order.
         labels: Per episode ``task_id``, ``source`` and ``iteration``.
         params: What the environment was built with.
         rewards: Whether the store has a reward array.
     """
-    mask = flat_rows(episodes)
-    ends = np.cumsum(episodes.length)
-    last = np.zeros(int(ends[-1]), dtype=bool)
+    ends = rows.ends
+    last = np.zeros(len(rows.obs), dtype=bool)
     last[ends - 1] = True
-    ended = np.repeat(episodes.terminated, episodes.length)
     task_id = labels["task_id"].astype(np.int32)
     arrays = {
-        "data/obs": episodes.obs[mask],
-        "data/action": episodes.action[mask],
-        "data/position": episodes.path[:, :-1][mask],
-        "data/terminated": last & ended,
-        "data/truncated": last & ~ended,
-        "data/task_id": np.repeat(task_id, episodes.length),
+        "data/obs": rows.obs,
+        "data/action": rows.action,
+        "data/position": rows.position,
+        "data/terminated": rows.ended,
+        "data/truncated": last & ~rows.ended,
+        "data/task_id": np.repeat(task_id, rows.length),
         "meta/episode_ends": ends.astype(np.int64),
-        "meta/final_obs": episodes.final_obs,
+        "meta/final_obs": rows.final_obs,
         "meta/episode_task_id": task_id,
         "meta/episode_source": labels["source"].astype(np.int8),
         "meta/episode_iteration": labels["iteration"].astype(np.int32),
-        "meta/episode_ok": episodes.ok,
+        "meta/episode_ok": rows.ok,
     }
     if rewards:
-        arrays["data/reward"] = episodes.reward[mask]
+        arrays["data/reward"] = rows.reward
     write_store(
         path,
         "transitions",

@@ -19,6 +19,7 @@ from pipeline.stage import StageRun, begin, lock
 from pipeline.task_list import TaskList, read_tasks
 from smac_core.dataset import Dataset
 from smac_core.envs.episodes import BatchDriver
+from smac_core.episode_rows import flatten
 from smac_core.planning import ROLLOUT, Key, generator
 from smac_core.visits import run_visits
 
@@ -97,7 +98,7 @@ def explore(stage: StageRun) -> None:
     write_episodes(
         args.out,
         stage.env,
-        episodes,
+        flatten(episodes),
         labels,
         params=stage.env_config.params,
         rewards=config.record_rewards,
