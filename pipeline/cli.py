@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -44,12 +45,13 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
     "transitions": (Path, None, "store of the offline transitions"),
     "checkpoint": (Path, None, "checkpoint to start from"),
     "rollout": (Path, None, "store of this round's rollouts"),
-    "rollouts": (Path, "*", "stores of the rollouts of every round so far"),
+    "rollouts": (Path, "*", "stores of the rollouts of every round so far, or the last one's"),
     "rewards": (Path, "*", "stores of their rewards, in the same order"),
     "results": (Path, None, "folder of all results"),
     "out": (Path, None, "output; manifest.json goes beside it"),
 }
 _ALWAYS = ("config", "out")
+_PER_SEED = ("seed", "checkpoint", "rollout", "out")
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,13 +89,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {self.prog}: {' '.join(message.split())}\n")
 
 
-def stage_parser(stage: str, description: str, options: Iterable[str]) -> Parser:
+def stage_parser(
+    stage: str, description: str, options: Iterable[str], *, many_seeds: bool = False
+) -> Parser:
     """Builds the parser of a stage from the shared options; --config and --out are always there.
 
     Args:
         stage: Name of the stage.
         description: One sentence for --help.
         options: Names of the shared options, without dashes.
+        many_seeds: Whether one call may serve several seeds: --seed, --checkpoint, --rollout and
+            --out then take one value a seed, and give lists, which `pipeline.stage` divides.
 
     Returns:
         The parser; a stage may add its own arguments.
@@ -101,6 +107,11 @@ def stage_parser(stage: str, description: str, options: Iterable[str]) -> Parser
     parser = Parser(f"python -m pipeline.{stage}", description=description)
     for name in (*_ALWAYS[:1], *options, *_ALWAYS[1:]):
         kind, many, text = _OPTIONS[name]
+        if many_seeds and name in _PER_SEED:
+            parser.add_argument(
+                f"--{name}", type=kind, nargs="+", required=True, help=f"{text}; one a seed"
+            )
+            continue
         # Options that take several may be absent: round 1 has no rollouts before it.
         default: list[Path] | None = [] if many else None
         parser.add_argument(
@@ -160,7 +171,11 @@ def stage_main(
     Raises:
         SystemExit: Always.
     """
-    raise SystemExit(run(main, parser, argv))
+    code = run(main, parser, argv)
+    # Python looks through all objects once more as it ends, to find garbage: after torch and numba
+    # were imported that takes as long as importing them. Nobody needs what it would find.
+    gc.freeze()
+    raise SystemExit(code)
 
 
 class Progress:

@@ -11,7 +11,7 @@ from pipeline.cli import stage_main, stage_parser
 from pipeline.data import offline_rows, read_offline
 from pipeline.models import TrainedModel, read_model
 from pipeline.sections import EvaluateConfig
-from pipeline.stage import StageRun, begin, lock
+from pipeline.stage import StageRun, for_each_seed
 from pipeline.store import write_store
 from pipeline.task_list import TaskList, read_tasks
 from smac_core.adaptation import Arm, MetaTest, act_at_random, do_nothing
@@ -23,6 +23,8 @@ from smac_core.planning import EVALUATE_MATCHED, EVALUATE_OFFLINE, EVALUATE_TEST
 PRIOR_EPISODE, MATCHED_EPISODE, OFFLINE_EPISODE = 10_001, 10_002, 10_003
 NOTHING_EPISODE, RANDOM_EPISODE = 10_004, 10_005
 
+MANY_SEEDS = True  # one job may serve several seeds
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe the arguments."""
@@ -30,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
         "evaluate",
         "Meta-test a checkpoint on held-out tasks, under every kind of context.",
         ("env", "method", "seed", "round", "tasks", "transitions", "checkpoint"),
+        many_seeds=MANY_SEEDS,
     )
 
 
@@ -190,14 +193,12 @@ def evaluate(stage: StageRun) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the returns of one checkpoint.
+    """Write the returns of each seed's checkpoint.
 
     Args:
         args: Parsed arguments.
     """
-    stage = begin("evaluate", args)
-    with lock(args.out.parent):
-        evaluate(stage)
+    for_each_seed("evaluate", args, evaluate)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from pipeline.cli import stage_main, stage_parser
 from pipeline.data import phase_dataset, read_labelled, read_offline
 from pipeline.manifest import path_digest
 from pipeline.models import read_model
-from pipeline.phase import SeedPhase, prepare, train_phase
+from pipeline.phase import SeedPhase, train_seeds
 from pipeline.sections import FinetuneConfig
-from pipeline.stage import begin
+from pipeline.stage import StageRun
 from pipeline.task_list import read_tasks
-from smac_core.networks import Shapes
+
+MANY_SEEDS = True  # one job may serve several seeds
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -29,20 +30,21 @@ def make_parser() -> argparse.ArgumentParser:
             *("env", "method", "seed", "round", "tasks", "transitions", "rollouts", "rewards"),
             "checkpoint",
         ),
+        many_seeds=MANY_SEEDS,
     )
 
 
-def run(args: argparse.Namespace) -> None:
-    """Write this round's checkpoint.
+def read_phase(stage: StageRun) -> SeedPhase:
+    """Read what one seed starts from.
 
     Args:
-        args: Parsed arguments.
+        stage: The running stage.
 
-    Source: smac-reference sections 2.4 and 5.2, point 2.
+    Returns:
+        All data so far, the state of the round before, and what the checkpoint will say of itself.
     """
-    stage = begin("finetune", args)
+    args = stage.args
     config: FinetuneConfig = stage.section
-    device = prepare(config.learner)
     tasks = read_tasks(args.tasks, stage.env)
     model = read_model(args.checkpoint, stage.env, current_round=args.round - 1)
     rounds = read_labelled(args.rollouts, args.rewards, stage.env, args.round)
@@ -54,7 +56,6 @@ def run(args: argparse.Namespace) -> None:
         config.context_growth,
         context_next_obs=model.agent.context_next_obs,
     )
-    networks, shapes = model.networks, Shapes(stage.env.obs_dim, stage.env.action_dim)
     inputs = {
         "tasks": args.tasks,
         "transitions": args.transitions,
@@ -72,8 +73,18 @@ def run(args: argparse.Namespace) -> None:
         "learner": asdict(config.learner),
         "lineage": [*model.metadata["lineage"], {"stage": "finetune", "checkpoint": before}],
     }
-    phase = SeedPhase(stage, data, inputs, metadata, model.checkpoint.tensors)
-    train_phase([phase], shapes, networks, device, f"round {args.round} updates")
+    return SeedPhase(stage, model.networks, data, inputs, metadata, model.checkpoint.tensors)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write each seed's checkpoint of this round.
+
+    Args:
+        args: Parsed arguments.
+
+    Source: smac-reference sections 2.4 and 5.2, point 2.
+    """
+    train_seeds("finetune", args, read_phase, f"round {args.round} updates")
 
 
 if __name__ == "__main__":

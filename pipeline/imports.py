@@ -18,6 +18,7 @@ from smac_core.errors import ConfigError
 # a new default or check must not rerun the stages whose section stays the same.
 COMPARED_BY_SECTION = {"pipeline.config", "pipeline.sections", "pipeline.strict"}
 COMPARED_BY_SECTION |= {"pipeline.dag", "pipeline.imports"}
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # of a statement, in the syntax tree
 
 
 def code_digest(module: str, extra_modules: Sequence[str] = ()) -> str:
@@ -82,18 +83,21 @@ class _Imports:
 
     Args:
         tree: The parsed file.
+        by_call: Whether it may also import by calling import_module.
     """
 
-    def __init__(self, tree: ast.AST) -> None:
+    def __init__(self, tree: ast.Module, *, by_call: bool) -> None:
         self.absolute: set[str] = set()
         self.relative: set[tuple[int, str]] = set()
-        for node in _walk(tree):
-            if isinstance(node, ast.Import):
-                self.absolute |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                self._add_from(node)
-            elif isinstance(node, ast.Call):
-                self._add_call(node)
+        for statement in _statements(tree):
+            if isinstance(statement, ast.Import):
+                self.absolute |= {alias.name for alias in statement.names}
+            elif isinstance(statement, ast.ImportFrom):
+                self._add_from(statement)
+        if by_call:
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call):
+                    self._add_call(node)
 
     def _add_from(self, node: ast.ImportFrom) -> None:
         base = node.module or ""
@@ -129,28 +133,34 @@ class _Imports:
         return sorted(name for name in names if not name.startswith("."))
 
 
-def _walk(tree: ast.AST) -> Iterator[ast.AST]:
-    yield tree
-    if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.dump(tree.test):
-        children: Iterator[ast.AST] = iter(tree.orelse)  # never runs, so it is no dependency
+def _statements(block: ast.AST) -> Iterator[ast.AST]:
+    """Yields every statement under a block, which may be a handler or a case; no expressions."""
+    if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test):
+        inner = block.orelse  # the rest never runs, so it is no dependency
     else:
-        children = ast.iter_child_nodes(tree)
-    for child in children:
-        yield from _walk(child)
+        inner = [part for name in _BLOCKS for part in getattr(block, name, ())]
+    for part in inner:
+        yield part
+        yield from _statements(part)
 
 
-@functools.cache
-def _code_of(path: Path, _modified: int) -> tuple[str, _Imports]:
-    try:
-        tree = ast.parse(path.read_bytes())
-    except SyntaxError as fault:
-        raise ConfigError("a module does not parse", where=path, found=fault) from None
-    imports = _Imports(tree)
-    for node in ast.walk(tree):
+def _drop_docstrings(tree: ast.Module) -> None:
+    for node in (tree, *_statements(tree)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 del node.body[0]
+
+
+@functools.cache
+def _code_of(path: Path, _modified: int) -> tuple[str, _Imports]:
+    source = path.read_bytes()
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as fault:
+        raise ConfigError("a module does not parse", where=path, found=fault) from None
+    imports = _Imports(tree, by_call=b"import_module" in source)
+    _drop_docstrings(tree)
     dump = ast.dump(tree, annotate_fields=False)
     return hashlib.sha256(dump.encode()).hexdigest(), imports
 

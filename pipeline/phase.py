@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import argparse
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 
 from pipeline.checkpoint import write_checkpoint
 from pipeline.manifest import path_digest
-from pipeline.stage import StageRun, lock
+from pipeline.stage import StageRun, begin_seeds, one_by_one
 from pipeline.training import Resume, resume_state, single_thread, train, write_metrics
 from smac_core.config import LearnerConfig, NetworkConfig
 from smac_core.dataset import Dataset
@@ -28,6 +28,7 @@ class SeedPhase:
 
     Args:
         stage: The running stage; its section has ``updates`` and ``learner``.
+        networks: Hidden widths.
         data: What this seed draws from; seeds that see the same rows should share the object.
         inputs: Every file and store that the result depends on, by name.
         metadata: What the checkpoint says of itself.
@@ -35,6 +36,7 @@ class SeedPhase:
     """
 
     stage: StageRun
+    networks: NetworkConfig
     data: Dataset
     inputs: Mapping[str, Path]
     metadata: Mapping[str, object]
@@ -73,20 +75,15 @@ def prepare(config: LearnerConfig) -> torch.device:
     return resolve_device(config.device)
 
 
-def train_phase(
-    phases: Sequence[SeedPhase],
-    shapes: Shapes,
-    networks: NetworkConfig,
-    device: torch.device,
-    label: str,
+def train_seeds(
+    stage: str, args: argparse.Namespace, read: Callable[[StageRun], SeedPhase], label: str
 ) -> None:
-    """Take the configured updates, resuming where a killed run stopped, and write the outputs.
+    """Take every seed's updates, resuming where a killed run stopped, and write the outputs.
 
     Args:
-        phases: One a seed, of the same stage and configuration.
-        shapes: Sizes of the environment.
-        networks: Hidden widths.
-        device: Where to compute.
+        stage: Name of the stage.
+        args: The command line, parsed with ``many_seeds``.
+        read: Reads what one seed's phase starts from.
         label: For the progress line.
 
     Raises:
@@ -94,24 +91,26 @@ def train_phase(
         NonFiniteError: A loss is not finite.
         OutputError: A folder cannot be written, or another process writes there.
     """
-    of_seed = {phase.seed: phase for phase in phases}
-    for seeds in seeds_together(list(of_seed), device):
-        together = [of_seed[seed] for seed in seeds]
-        with ExitStack() as locks:
-            for phase in together:
-                locks.enter_context(lock(phase.stage.args.out.parent))
-            _train_together(together, shapes, networks, device, label)
+    with begin_seeds(stage, args) as runs:
+        device = prepare(runs[0].section.learner)
+        of_seed = {run.args.seed: run for run in runs}
+        resumes: list[Resume] = []
+        for seeds in seeds_together(list(of_seed), device):
+            turn = one_by_one([of_seed[seed] for seed in seeds])
+            keep = len(runs) > 1
+            resumes += _train_together([read(run) for run in turn], device, label, keep=keep)
+        # Not sooner: of a job that fails, Snakemake deletes the outputs of finished seeds too.
+        for resume in resumes:
+            resume.clear()
 
 
 def _train_together(
-    phases: Sequence[SeedPhase],
-    shapes: Shapes,
-    networks: NetworkConfig,
-    device: torch.device,
-    label: str,
-) -> None:
-    config = phases[0].stage.section
-    seeds = [phase.seed for phase in phases]
+    phases: Sequence[SeedPhase], device: torch.device, label: str, *, keep: bool
+) -> list[Resume]:
+    """Train seeds in one learner and write their outputs; `keep` a state to write them again."""
+    config, env = phases[0].stage.section, phases[0].stage.env
+    networks, seeds = phases[0].networks, [phase.seed for phase in phases]
+    shapes = Shapes(env.obs_dim, env.action_dim)
     learner = Learner(shapes, networks, config.learner, seeds, device)
     for place, phase in enumerate(phases):
         if phase.state is not None:
@@ -123,10 +122,13 @@ def _train_together(
     every = config.learner.log_every
     engine = make_engine(learner, data, config.learner, networks.latent_dim, seeds, every)
     train(learner, engine, total, every, resumes, label)
-    for place, (phase, resume) in enumerate(zip(phases, resumes, strict=True)):
-        _write(phase, resume, learner.state(place), device)
-    for resume in resumes:  # only now: stacked seeds go on together or not at all
-        resume.clear()
+    states = [learner.state(place) for place in range(len(phases))]
+    if keep:
+        for resume, state in zip(resumes, states, strict=True):
+            resume.save(state)
+    for phase, resume, state in zip(phases, resumes, states, strict=True):
+        _write(phase, resume, state, device)
+    return resumes
 
 
 def _check_equally_far(phases: Sequence[SeedPhase]) -> None:

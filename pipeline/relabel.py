@@ -14,12 +14,14 @@ from pipeline.cli import stage_main, stage_parser
 from pipeline.data import as_transitions, check_round, offline_rows, read_offline
 from pipeline.models import read_model
 from pipeline.sections import RelabelConfig
-from pipeline.stage import StageRun, begin, lock
+from pipeline.stage import StageRun, for_each_seed
 from pipeline.store import Store, read_store, write_store
 from pipeline.task_list import TaskList, read_tasks
 from smac_core.dataset import context_features
 from smac_core.errors import StoreError
 from smac_core.planning import LABEL, generator
+
+MANY_SEEDS = True  # one job may serve several seeds
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -28,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
         "relabel",
         "Label reward-free rollouts with the learned reward decoder.",
         ("env", "method", "seed", "round", "tasks", "rollout", "transitions", "checkpoint"),
+        many_seeds=MANY_SEEDS,
     )
 
 
@@ -117,14 +120,12 @@ def label(stage: StageRun) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the rewards of one rollout.
+    """Write the rewards of each seed's rollout.
 
     Args:
         args: Parsed arguments.
     """
-    stage = begin("relabel", args)
-    with lock(args.out.parent):
-        label(stage)
+    for_each_seed("relabel", args, label)
 
 
 if __name__ == "__main__":

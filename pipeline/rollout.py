@@ -15,13 +15,15 @@ from pipeline.cli import stage_main, stage_parser
 from pipeline.data import phase_dataset, read_labelled, read_offline, write_episodes
 from pipeline.models import TrainedModel, read_model
 from pipeline.sections import RolloutConfig
-from pipeline.stage import StageRun, begin, lock
+from pipeline.stage import StageRun, for_each_seed
 from pipeline.task_list import TaskList, read_tasks
 from smac_core.dataset import Dataset
 from smac_core.envs.episodes import BatchDriver
 from smac_core.episode_rows import flatten
 from smac_core.planning import ROLLOUT, Key, generator
 from smac_core.visits import run_visits
+
+MANY_SEEDS = True  # one job may serve several seeds
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -33,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
             *("env", "method", "seed", "round", "tasks", "transitions", "checkpoint"),
             *("rollouts", "rewards"),
         ),
+        many_seeds=MANY_SEEDS,
     )
 
 
@@ -118,14 +121,12 @@ def explore(stage: StageRun) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write this round's transitions.
+    """Write each seed's transitions of this round.
 
     Args:
         args: Parsed arguments.
     """
-    stage = begin("rollout", args)
-    with lock(args.out.parent):
-        explore(stage)
+    for_each_seed("rollout", args, explore)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,34 @@
-"""What every stage does around its work: resolve the config, refuse early, leave a manifest."""
+"""What every stage does around its work: resolve the config, refuse early, leave a manifest.
+
+The loop over the seeds of one job stands here and nowhere else: a stage's work is that of one seed.
+"""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import EnvConfig, resolved
-from pipeline.dag import code_digest
 from pipeline.files import lock, require_writable
+from pipeline.imports import code_digest
 from pipeline.manifest import write_manifest
+from pipeline.rounds import every_round
 from smac_core.envs.definition import Environment, load_environment
+from smac_core.errors import ConfigError
+
+_ONE_A_SEED = ("out", "checkpoint", "rollout")
+_EVERY_ROUND = ("rollouts", "rewards")
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """One run of a stage.
+    """One run of a stage, for one seed.
 
     Args:
         stage: Its name.
@@ -45,7 +55,7 @@ class StageRun:
     @property
     def code_digest(self) -> str:
         """Digest of all code that this stage reaches."""
-        return code_digest(f"pipeline.{self.stage}", (self.env_config.definition.split(":")[0],))
+        return _digest(f"pipeline.{self.stage}", self.env_config.definition.partition(":")[0])
 
     def finish(
         self,
@@ -75,6 +85,12 @@ class StageRun:
         )
 
 
+@functools.cache
+def _digest(module: str, definition: str) -> str:
+    # Once a process: its code does not change while it runs, and every seed's manifest asks.
+    return code_digest(module, (definition,))
+
+
 def begin(stage: str, args: argparse.Namespace) -> StageRun:
     """Resolve the configuration and check that the output can be written.
 
@@ -90,10 +106,110 @@ def begin(stage: str, args: argparse.Namespace) -> StageRun:
         OutputError: The output folder cannot be written, or another process writes there.
     """
     env_config, section = resolved(stage, args.config, args.env, getattr(args, "method", None))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     require_writable(args.out.parent)
     env = load_environment(env_config.definition, env_config.params)
     return StageRun(stage, args, env_config, section, env)
 
 
-__all__ = ["StageRun", "begin", "lock"]
+def split_seeds(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """Divide the command line of several seeds into one for each.
+
+    Args:
+        args: Parsed with ``many_seeds``: per-seed options hold lists, all of the first seed first.
+
+    Returns:
+        Per seed what a job of that seed alone is given.
+
+    Raises:
+        ConfigError: A seed is given twice, or paths do not go round.
+    """
+    seeds = list(args.seed)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError("twice the same seed", where="--seed", found=seeds)
+    given = {n: getattr(args, n) for n in (*_ONE_A_SEED, *_EVERY_ROUND) if hasattr(args, n)}
+    for name, paths in given.items():
+        if len(paths) % len(seeds) or (name in _ONE_A_SEED and len(paths) != len(seeds)):
+            raise ConfigError(
+                "paths that do not go round the seeds",
+                where=f"--{name}",
+                expected="one a seed" if name in _ONE_A_SEED else "as many for each seed",
+                found=f"{len(paths)} paths for {len(seeds)} seeds",
+            )
+    return [
+        argparse.Namespace(
+            **{**vars(args), "seed": seed, **_share_of(given, place, len(seeds))},
+        )
+        for place, seed in enumerate(seeds)
+    ]
+
+
+def _share_of(given: Mapping[str, list[Path]], place: int, num_seeds: int) -> dict[str, Any]:
+    """Pick the paths of one seed."""
+    shares: dict[str, Any] = {}
+    for name, paths in given.items():
+        size = len(paths) // num_seeds
+        share = paths[place * size : (place + 1) * size]
+        shares[name] = share[0] if name in _ONE_A_SEED else every_round(share)
+    return shares
+
+
+@contextmanager
+def begin_seeds(stage: str, args: argparse.Namespace) -> Iterator[list[StageRun]]:
+    """Begin a job of one or several seeds, and hold their output folders.
+
+    Args:
+        stage: Name of the stage.
+        args: The command line, parsed with ``many_seeds``.
+
+    Yields:
+        One run a seed.
+
+    Raises:
+        ConfigError: A fault in the configuration or the command line.
+        OutputError: An output folder cannot be written, or another process writes there.
+    """
+    first, *others = split_seeds(args)
+    run = begin(stage, first)
+    for other in others:
+        require_writable(other.out.parent)
+    with ExitStack() as held:
+        for one in (first, *others):
+            held.enter_context(lock(one.out.parent))
+        yield [run, *(replace(run, args=other) for other in others)]
+
+
+def for_each_seed(stage: str, args: argparse.Namespace, work: Callable[[StageRun], None]) -> None:
+    """Do a stage's work for every seed of the job, one after another.
+
+    Args:
+        stage: Name of the stage.
+        args: The command line, parsed with ``many_seeds``.
+        work: Reads, computes and writes what belongs to one seed, as if it were alone.
+    """
+    with begin_seeds(stage, args) as runs:
+        for run in one_by_one(runs):
+            work(run)
+
+
+def one_by_one(runs: Sequence[StageRun]) -> Iterator[StageRun]:
+    """Give each run its turn.
+
+    Args:
+        runs: Of one job.
+
+    Yields:
+        The runs; each starts when it is asked for, not when the job did.
+    """
+    for place, run in enumerate(runs):
+        yield replace(run, started=time.monotonic()) if place else run
+
+
+__all__ = [
+    "StageRun",
+    "begin",
+    "begin_seeds",
+    "for_each_seed",
+    "lock",
+    "one_by_one",
+    "split_seeds",
+]
