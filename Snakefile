@@ -19,9 +19,6 @@ rule tasks:
         "<benchmarks>/{env}/tasks.tsv"
     conda:
         "config/conda.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
     params:
         **plan.params("tasks"),
     shell:
@@ -42,7 +39,6 @@ rule collect:
         "<benchmarks>/{env}/collect.tsv"
     conda:
         "config/conda.yaml"
-    threads: 1
     resources:
         mem_mb=4000,
         gpu=plan.gpu("collect"),
@@ -53,137 +49,152 @@ rule collect:
         " --tasks {input.tasks:q} --out {output.transitions:q} > {log:q} 2>&1"
 
 
-rule meta_train:
-    input:
-        tasks="<results>/{env}/tasks.json",
-        transitions="<results>/{env}/collect/transitions.zarr",
-    output:
-        checkpoint="<results>/<run>/meta_train/checkpoint.safetensors",
-        metrics="<results>/<run>/meta_train/metrics.csv",
-        manifest="<results>/<run>/meta_train/manifest.json",
-    log:
-        "<logs>/<run>/meta_train.log",
-    benchmark:
-        "<benchmarks>/<run>/meta_train.tsv"
-    conda:
-        "config/conda.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        gpu=plan.gpu("meta_train"),
-    params:
-        **plan.params("meta_train"),
-    shell:
-        "python -m {params.module} --config {params.cfg:q} {params.job}"
-        " --tasks {input.tasks:q} --transitions {input.transitions:q}"
-        " --out {output.checkpoint:q} > {log:q} 2>&1"
+for group in plan.groups("meta_train"):
+
+    rule:
+        name:
+            group.rule
+        input:
+            tasks="<results>/{env}/tasks.json",
+            transitions="<results>/{env}/collect/transitions.zarr",
+        output:
+            checkpoint=group.paths("meta_train/checkpoint.safetensors"),
+            metrics=group.paths("meta_train/metrics.csv"),
+            manifest=group.paths("meta_train/manifest.json"),
+        log:
+            f"<logs>/{group.run}/meta_train.log",
+        benchmark:
+            f"<benchmarks>/{group.run}/meta_train.tsv"
+        conda:
+            "config/conda.yaml"
+        resources:
+            mem_mb=4000,
+            gpu=plan.gpu("meta_train"),
+        params:
+            **plan.params("meta_train", group),
+        shell:
+            "python -m {params.module} --config {params.cfg:q} {params.job}"
+            " --tasks {input.tasks:q} --transitions {input.transitions:q} --out {output.checkpoint:q} > {log:q} 2>&1"
 
 
-rule rollout:
-    input:
-        tasks="<results>/{env}/tasks.json",
-        transitions="<results>/{env}/collect/transitions.zarr",
-        checkpoint=plan.checkpoint("before"),
-        rollouts=plan.stores("rollout", "before"),
-        rewards=plan.stores("relabel", "before"),
-    output:
-        transitions=directory("<results>/<run>/round{round}/rollout/transitions.zarr"),
-        manifest="<results>/<run>/round{round}/rollout/manifest.json",
-    log:
-        "<logs>/<run>/round{round}/rollout.log",
-    benchmark:
-        "<benchmarks>/<run>/round{round}/rollout.tsv"
-    conda:
-        "config/conda.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        **plan.params("rollout"),
-    shell:
-        "python -m {params.module} --config {params.cfg:q} {params.job}"
-        " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
-        " --rollouts {input.rollouts:q} --rewards {input.rewards:q} --out {output.transitions:q} > {log:q} 2>&1"
+for group in plan.groups("rollout"):
+
+    rule:
+        name:
+            group.rule
+        input:
+            tasks="<results>/{env}/tasks.json",
+            transitions="<results>/{env}/collect/transitions.zarr",
+            checkpoint=plan.checkpoint("before", group),
+            rollouts=plan.last_store("rollout", "before", group),
+            rewards=plan.last_store("relabel", "before", group),
+            carried=plan.carried("before", group),
+        output:
+            transitions=directory(group.paths("round{round}/rollout/transitions.zarr")),
+            manifest=group.paths("round{round}/rollout/manifest.json"),
+        log:
+            f"<logs>/{group.run}/round{{round}}/rollout.log",
+        benchmark:
+            f"<benchmarks>/{group.run}/round{{round}}/rollout.tsv"
+        conda:
+            "config/conda.yaml"
+        resources:
+            mem_mb=2000,
+        params:
+            **plan.params("rollout", group),
+        shell:
+            "python -m {params.module} --config {params.cfg:q} {params.job}"
+            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
+            " --rollouts {input.rollouts:q} --rewards {input.rewards:q} --out {output.transitions:q} > {log:q} 2>&1"
 
 
-rule relabel:
-    input:
-        tasks="<results>/{env}/tasks.json",
-        transitions="<results>/{env}/collect/transitions.zarr",
-        checkpoint=plan.checkpoint("offline"),
-        rollout="<results>/<run>/round{round}/rollout/transitions.zarr",
-    output:
-        rewards=directory("<results>/<run>/round{round}/relabel/rewards.zarr"),
-        manifest="<results>/<run>/round{round}/relabel/manifest.json",
-    log:
-        "<logs>/<run>/round{round}/relabel.log",
-    benchmark:
-        "<benchmarks>/<run>/round{round}/relabel.tsv"
-    conda:
-        "config/conda.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        **plan.params("relabel"),
-    shell:
-        "python -m {params.module} --config {params.cfg:q} {params.job}"
-        " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
-        " --rollout {input.rollout:q} --out {output.rewards:q} > {log:q} 2>&1"
+for group in plan.groups("relabel"):
+
+    rule:
+        name:
+            group.rule
+        input:
+            tasks="<results>/{env}/tasks.json",
+            transitions="<results>/{env}/collect/transitions.zarr",
+            checkpoint=plan.checkpoint("offline", group),
+            rollout=plan.last_store("rollout", "with", group),
+        output:
+            rewards=directory(group.paths("round{round}/relabel/rewards.zarr")),
+            manifest=group.paths("round{round}/relabel/manifest.json"),
+        log:
+            f"<logs>/{group.run}/round{{round}}/relabel.log",
+        benchmark:
+            f"<benchmarks>/{group.run}/round{{round}}/relabel.tsv"
+        conda:
+            "config/conda.yaml"
+        resources:
+            mem_mb=2000,
+        params:
+            **plan.params("relabel", group),
+        shell:
+            "python -m {params.module} --config {params.cfg:q} {params.job}"
+            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
+            " --rollout {input.rollout:q} --out {output.rewards:q} > {log:q} 2>&1"
 
 
-rule finetune:
-    input:
-        tasks="<results>/{env}/tasks.json",
-        transitions="<results>/{env}/collect/transitions.zarr",
-        checkpoint=plan.checkpoint("before"),
-        rollouts=plan.stores("rollout"),
-        rewards=plan.stores("relabel"),
-    output:
-        checkpoint="<results>/<run>/round{round}/finetune/checkpoint.safetensors",
-        metrics="<results>/<run>/round{round}/finetune/metrics.csv",
-        manifest="<results>/<run>/round{round}/finetune/manifest.json",
-    log:
-        "<logs>/<run>/round{round}/finetune.log",
-    benchmark:
-        "<benchmarks>/<run>/round{round}/finetune.tsv"
-    conda:
-        "config/conda.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        gpu=plan.gpu("finetune"),
-    params:
-        **plan.params("finetune"),
-    shell:
-        "python -m {params.module} --config {params.cfg:q} {params.job}"
-        " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
-        " --rollouts {input.rollouts:q} --rewards {input.rewards:q} --out {output.checkpoint:q} > {log:q} 2>&1"
+for group in plan.groups("finetune"):
+
+    rule:
+        name:
+            group.rule
+        input:
+            tasks="<results>/{env}/tasks.json",
+            transitions="<results>/{env}/collect/transitions.zarr",
+            checkpoint=plan.checkpoint("before", group),
+            rollouts=plan.last_store("rollout", "with", group),
+            rewards=plan.last_store("relabel", "with", group),
+            carried=plan.carried("with", group),
+        output:
+            checkpoint=group.paths("round{round}/finetune/checkpoint.safetensors"),
+            metrics=group.paths("round{round}/finetune/metrics.csv"),
+            manifest=group.paths("round{round}/finetune/manifest.json"),
+        log:
+            f"<logs>/{group.run}/round{{round}}/finetune.log",
+        benchmark:
+            f"<benchmarks>/{group.run}/round{{round}}/finetune.tsv"
+        conda:
+            "config/conda.yaml"
+        resources:
+            mem_mb=4000,
+            gpu=plan.gpu("finetune"),
+        params:
+            **plan.params("finetune", group),
+        shell:
+            "python -m {params.module} --config {params.cfg:q} {params.job}"
+            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
+            " --rollouts {input.rollouts:q} --rewards {input.rewards:q} --out {output.checkpoint:q} > {log:q} 2>&1"
 
 
-rule evaluate:
-    input:
-        tasks="<results>/{env}/tasks.json",
-        transitions="<results>/{env}/collect/transitions.zarr",
-        checkpoint=plan.checkpoint("after"),
-    output:
-        returns=directory("<results>/<run>/round{round}/evaluate/returns.zarr"),
-        manifest="<results>/<run>/round{round}/evaluate/manifest.json",
-    log:
-        "<logs>/<run>/round{round}/evaluate.log",
-    benchmark:
-        "<benchmarks>/<run>/round{round}/evaluate.tsv"
-    conda:
-        "config/conda.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        **plan.params("evaluate"),
-    shell:
-        "python -m {params.module} --config {params.cfg:q} {params.job}"
-        " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
-        " --out {output.returns:q} > {log:q} 2>&1"
+for group in plan.groups("evaluate"):
+
+    rule:
+        name:
+            group.rule
+        input:
+            tasks="<results>/{env}/tasks.json",
+            transitions="<results>/{env}/collect/transitions.zarr",
+            checkpoint=plan.checkpoint("after", group),
+        output:
+            returns=directory(group.paths("round{round}/evaluate/returns.zarr")),
+            manifest=group.paths("round{round}/evaluate/manifest.json"),
+        log:
+            f"<logs>/{group.run}/round{{round}}/evaluate.log",
+        benchmark:
+            f"<benchmarks>/{group.run}/round{{round}}/evaluate.tsv"
+        conda:
+            "config/conda.yaml"
+        resources:
+            mem_mb=2000,
+        params:
+            **plan.params("evaluate", group),
+        shell:
+            "python -m {params.module} --config {params.cfg:q} {params.job}"
+            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q} --out {output.returns:q} > {log:q} 2>&1"
 
 
 include: "pipeline/report.smk"

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+from snakemake.settings.types import SharedFSUsage
 from snakemake.utils import min_version
 
 min_version("9.19")
@@ -22,8 +24,14 @@ if not workflow.overwrite_configfiles:
 
 try:
     run = load_preset(workflow.configfiles, config, workflow.config_settings.config)
-    plan = Plan(run)
+    plan = Plan(
+        run,
+        shared_files=SharedFSUsage.INPUT_OUTPUT
+        in workflow.storage_settings.shared_fs_usage,
+    )
     plan.check()
+    if plan.notice():
+        logger.info(plan.notice())
 except ConfigError as fault:
     raise WorkflowError(str(fault)) from None
 
@@ -41,7 +49,6 @@ pathvars:
     results=run.results,
     logs=f"{run.results}/logs",
     benchmarks=f"{run.results}/benchmarks",
-    run="{env}/{method}/seed{seed}",
 
 
 localrules:

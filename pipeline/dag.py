@@ -9,12 +9,13 @@ import itertools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from pipeline import config as cf
-from pipeline.imports import code_digest, import_closure
+from pipeline.groups import SeedGroup, seed_groups
+from pipeline.imports import code_digest, declares, import_closure
 from pipeline.strict import deep_merge, read_yaml, retype
 from smac_core.errors import ConfigError
 
@@ -32,10 +33,13 @@ class Plan:
 
     Args:
         run: The preset.
+        shared_files: Whether every job sees all files of the run. Else a job declares the stores
+            of all earlier rounds, for Snakemake to bring them.
     """
 
-    def __init__(self, run: cf.RunConfig) -> None:
+    def __init__(self, run: cf.RunConfig, *, shared_files: bool = True) -> None:
         self.run = run
+        self._shared_files = shared_files
         self._answers: dict[tuple[Any, ...], Any] = {}
 
     def check(self) -> None:
@@ -54,11 +58,43 @@ class Plan:
             for method in self.run.methods:
                 self._check_rewards(env, method)
 
-    def params(self, stage: str) -> dict[str, Callable[[Any], str]]:
+    def groups(self, stage: str) -> list[SeedGroup]:
+        """Divides the seeds of a stage into jobs, one rule a group.
+
+        Args:
+            stage: A stage of a method.
+
+        Returns:
+            The groups. A stage that was swapped in has one job a seed, unless its module says
+            `MANY_SEEDS = True`.
+        """
+        run = self.run
+        size = run.seeds_per_learner if stage in _LEARNERS else run.seeds_per_job
+        names = dict.fromkeys(name for m in run.methods for name in (m, cf.offline_method(run, m)))
+        able = [m for m in names if declares(cf.stage_module(run, stage, m), "MANY_SEEDS")]
+        return seed_groups(stage, run.seeds, size, able, run.results, cf.NAME.pattern)
+
+    def notice(self) -> str | None:
+        """Says which seeds are made together.
+
+        Returns:
+            One line; None where every seed has its own jobs.
+        """
+        shared: dict[str, list[str]] = {}
+        for stage in METHOD_STAGES:
+            for group in self.groups(stage):
+                if len(group.seeds) > 1:
+                    shared.setdefault(" and ".join(group.seeds), []).append(stage)
+        parts = [f"seeds {seeds} of {', '.join(stages)}" for seeds, stages in shared.items()]
+        told = f"These share a job: {'; '.join(parts)}. Asking for a file of one makes the others'."
+        return told if parts else None
+
+    def params(self, stage: str, group: SeedGroup | None = None) -> dict[str, Callable[[Any], str]]:
         """Makes the `params` of a rule: `module`, `job`, and what makes it run again.
 
         Args:
             stage: The stage.
+            group: The seeds of a job; None: the stage has none.
 
         Returns:
             Functions of the wildcards: `module` to run, `job` the options that say which job it
@@ -75,7 +111,7 @@ class Plan:
             "module": of(self._module),
             "code": of(self._digest),
             "cfg": of(self._section),
-            "job": self._job,
+            "job": lambda wildcards: self._job(wildcards, group),
         }
 
     def gpu(self, stage: str) -> Callable[[Any], int | None]:
@@ -96,46 +132,105 @@ class Plan:
 
         return count
 
-    def checkpoint(self, when: Literal["offline", "before", "after"]) -> Callable[[Any], str]:
-        """Finds a checkpoint of a run.
+    def checkpoint(
+        self, when: Literal["offline", "before", "after"], group: SeedGroup
+    ) -> Callable[[Any], list[str]]:
+        """Finds the checkpoint of every seed of a job.
 
         Args:
             when: That of the offline phase, or the one before or after the round.
+            group: The seeds.
 
         Returns:
-            Function of the wildcards env, method, seed and round.
+            Function of the wildcards.
         """
 
-        def path(wildcards: Any) -> str:
+        def paths(wildcards: Any) -> list[str]:
             number = 0 if when == "offline" else int(wildcards.round) - (when == "before")
             method = wildcards.method
             if number == 0:
                 method = self._once(cf.offline_method, self.run, method)
-            folder = self._folder(wildcards.env, method, wildcards.seed)
             phase = "meta_train" if number == 0 else f"round{number}/finetune"
-            return f"{folder}/{phase}/checkpoint.safetensors"
+            return [
+                f"{self._folder(wildcards.env, method, seed)}/{phase}/checkpoint.safetensors"
+                for seed in group.seeds_of(wildcards)
+            ]
 
-        return path
+        return paths
 
-    def stores(
-        self, stage: str, when: Literal["before", "with"] = "with"
+    def last_store(
+        self, stage: str, when: Literal["before", "with"], group: SeedGroup
     ) -> Callable[[Any], list[str]]:
-        """Lists the stores of a stage, round by round.
+        """Finds the store of the last round that a job reads; `pipeline.rounds` finds the others.
 
         Args:
             stage: Rollout or relabel.
-            when: Up to the round before this one, or with this one.
+            when: That of the round before this one, or of this one.
+            group: The seeds.
 
         Returns:
-            Function of the wildcards env, method, seed and round.
+            Function of the wildcards: one path a seed; none before the first round.
         """
 
         def paths(wildcards: Any) -> list[str]:
-            folder = self._folder(wildcards.env, wildcards.method, wildcards.seed)
             last = int(wildcards.round) - (when == "before")
-            return [f"{folder}/round{r}/{stage}/{_STORE[stage]}" for r in range(1, last + 1)]
+            return self._stores(stage, group, wildcards, range(max(last, 1), last + 1))
 
         return paths
+
+    def carried(
+        self, when: Literal["before", "with"], group: SeedGroup
+    ) -> Callable[[Any], list[str]]:
+        """Lists the stores of rounds before the last that a job reads, where it must be told.
+
+        Args:
+            when: Whether the last is the round before this one, or this one.
+            group: The seeds.
+
+        Returns:
+            Function of the wildcards. None where all jobs share the files: those stores were there
+            when the checkpoint was made that the job also reads.
+        """
+
+        def paths(wildcards: Any) -> list[str]:
+            last = 0 if self._shared_files else int(wildcards.round) - (when == "before")
+            return [
+                path
+                for stage in ("rollout", "relabel")
+                for path in self._stores(stage, group, wildcards, range(1, last))
+            ]
+
+        return paths
+
+    def _stores(
+        self, stage: str, group: SeedGroup, wildcards: Any, rounds: Iterable[int]
+    ) -> list[str]:
+        folders = [
+            self._folder(wildcards.env, wildcards.method, seed)
+            for seed in group.seeds_of(wildcards)
+        ]
+        return [f"{at}/round{r}/{stage}/{_STORE[stage]}" for at in folders for r in rounds]
+
+    def evaluated_as(self, env: str, method: str, number: int) -> str:
+        """Finds under which method a checkpoint is evaluated.
+
+        Args:
+            env: The environment.
+            method: The method.
+            number: The round.
+
+        Returns:
+            The method itself, or the one whose offline checkpoint is its round 0, if the meta-test
+            of the two is the same: then so are the numbers.
+        """
+        offline = self._once(cf.offline_method, self.run, method)
+        if number or offline == method:
+            return method
+        tests = [
+            (self._module("evaluate", env, name), self._section("evaluate", env, name))
+            for name in (method, offline)
+        ]
+        return offline if tests[0] == tests[1] else method
 
     def evaluated_rounds(self, env: str, method: str) -> list[int]:
         """Lists the rounds that are evaluated: the first, the last, and every n-th.
@@ -176,7 +271,8 @@ class Plan:
             f"{offline}/meta_train/metrics.csv",
             *(f"{folder}/round{r}/finetune/metrics.csv" for r in range(1, last + 1)),
             *(
-                f"{folder}/round{r}/evaluate/{_STORE['evaluate']}"
+                f"{self._folder(env, self.evaluated_as(env, method, r), seed)}"
+                f"/round{r}/evaluate/{_STORE['evaluate']}"
                 for r in self.evaluated_rounds(env, method)
             ),
         ]
@@ -184,9 +280,14 @@ class Plan:
     def _folder(self, env: str, method: str, seed: object) -> str:
         return f"{self.run.results}/{env}/{method}/seed{seed}"
 
-    def _job(self, wildcards: Any) -> str:
-        names = [name for name in ("env", "method", "seed", "round") if hasattr(wildcards, name)]
-        return " ".join(f"--{name} {shlex.quote(getattr(wildcards, name))}" for name in names)
+    def _job(self, wildcards: Any, group: SeedGroup | None) -> str:
+        given = {
+            "env": [wildcards.env] if hasattr(wildcards, "env") else [],
+            "method": [wildcards.method] if group else [],
+            "seed": group.seeds_of(wildcards) if group else [],
+            "round": [wildcards.round] if hasattr(wildcards, "round") else [],
+        }
+        return " ".join(f"--{name} {shlex.join(words)}" for name, words in given.items() if words)
 
     def _module(self, stage: str, env: str | None, method: str | None) -> str:
         return self._once(cf.stage_module, self.run, stage, method)

@@ -43,6 +43,27 @@ def code_digest(module: str, extra_modules: Sequence[str] = ()) -> str:
     return total.hexdigest()
 
 
+def declares(module: str, name: str) -> bool:
+    """Tells whether a module sets a name to True at its top, without importing it.
+
+    Args:
+        module: Dotted name.
+        name: The name.
+
+    Returns:
+        Whether a line there says `name = True`.
+    """
+    path = _source_file(module, {module.partition(".")[0]})
+    if path is None:
+        return False
+    for statement in ast.parse(path.read_bytes()).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+            names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+            if name in names:
+                return statement.value.value is True
+    return False
+
+
 def import_closure(roots: Sequence[str]) -> dict[str, Path]:
     """Finds every source file of ours, or of a plug-in, that modules import directly or indirectly.
 

@@ -15,7 +15,6 @@ rule report:
         "<benchmarks>/report.tsv"
     conda:
         "../config/conda.yaml"
-    threads: 1
     resources:
         mem_mb=2000,
     params:

@@ -236,12 +236,8 @@ class _Reader:
         method.online_metrics[seed] = _join(rounds)
 
     def _evaluation(self, env: EnvResults, method: MethodResults, seed: int, number: int) -> None:
-        owner = method.name
+        owner = self.plan.evaluated_as(env.name, method.name, number)
         path = self._evaluation_path(env.name, owner, seed, number)
-        if number == 0 and not path.exists():
-            # The offline checkpoint is that method's, so its evaluation is the same measurement.
-            owner = method.offline_of
-            path = self._evaluation_path(env.name, owner, seed, number)
         what = f"{env.name}, {method.label}: not evaluated"
         if not self._found(path, Missing(what, f"seed {seed}", f"round {number}")):
             return

@@ -31,8 +31,8 @@ _MAX_INTEGER = 2**63 - 1
 _AT_LEAST_ONE = {
     "bootstrap_samples", "context_size", "encoder", "decoder", "critic", "policy", "episodes",
     "evaluate_rounds", "latent_dim", "log_every", "num_tasks", "num_test", "num_train", "repeats",
-    "rows_per_task", "tasks_per_iteration", "tasks_per_round", "train_tasks",
-    "updates_per_graph",
+    "rows_per_task", "seeds_per_job", "seeds_per_learner", "tasks_per_iteration",
+    "tasks_per_round", "train_tasks", "updates_per_graph",
 }  # fmt: skip
 _ABOVE_ZERO = {"awac_temperature", "confidence", "learning_rate", "reward_scale"}
 _AT_MOST_ONE = {"confidence", "discount", "target_update_rate"}

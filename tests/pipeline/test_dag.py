@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,29 +128,93 @@ def wildcards(**values):
     return SimpleNamespace(**{"env": "point-robot", "method": "smac", "seed": "3", **values})
 
 
+def alone(plan, stage="rollout"):
+    """The rule that serves any one seed."""
+    return plan.groups(stage)[-1]
+
+
 def test_checkpoints_of_the_rounds():
     plan = Plan(run_of())
+
+    def checkpoint(when, **which):
+        return plan.checkpoint(when, alone(plan))(wildcards(**which))
+
     root = "results/point-robot"
-    offline = f"{root}/smac/seed3/meta_train/checkpoint.safetensors"
-    assert plan.checkpoint("after")(wildcards(round="0")) == offline
-    assert plan.checkpoint("before")(wildcards(round="1")) == offline
-    assert plan.checkpoint("before")(wildcards(round="1", method="oracle")) == offline
-    assert plan.checkpoint("offline")(wildcards(round="9", method="oracle")) == offline
-    second = f"{root}/oracle/seed3/round2/finetune/checkpoint.safetensors"
-    assert plan.checkpoint("after")(wildcards(round="2", method="oracle")) == second
-    assert plan.checkpoint("before")(wildcards(round="3", method="oracle")) == second
+    offline = [f"{root}/smac/seed3/meta_train/checkpoint.safetensors"]
+    assert checkpoint("after", round="0") == offline
+    assert checkpoint("before", round="1") == offline
+    assert checkpoint("before", round="1", method="oracle") == offline
+    assert checkpoint("offline", round="9", method="oracle") == offline
+    second = [f"{root}/oracle/seed3/round2/finetune/checkpoint.safetensors"]
+    assert checkpoint("after", round="2", method="oracle") == second
+    assert checkpoint("before", round="3", method="oracle") == second
 
 
-def test_stores_come_in_the_order_of_the_rounds():
-    plan = Plan(run_of(results="out"))
-    folder = "out/point-robot/smac/seed3"
-    assert plan.stores("rollout", "before")(wildcards(round="1")) == []
-    assert plan.stores("rollout")(wildcards(round="11")) == [
-        f"{folder}/round{r}/rollout/transitions.zarr" for r in range(1, 12)
+def test_a_job_declares_the_last_round_of_each_seed():
+    plan = Plan(run_of(results="out", seeds=[0, 1], seeds_per_job=2))
+    (pair, one) = plan.groups("rollout")
+    root = "out/point-robot/smac"
+    assert plan.last_store("rollout", "before", pair)(wildcards(round="1")) == []
+    assert plan.last_store("rollout", "with", one)(wildcards(round="11")) == [
+        f"{root}/seed3/round11/rollout/transitions.zarr"
     ]
-    assert plan.stores("relabel", "before")(wildcards(round="2")) == [
-        f"{folder}/round1/relabel/rewards.zarr"
+    assert plan.last_store("relabel", "before", pair)(wildcards(round="3")) == [
+        f"{root}/seed{seed}/round2/relabel/rewards.zarr" for seed in (0, 1)
     ]
+    assert plan.carried("with", pair)(wildcards(round="9")) == []
+
+
+def test_a_job_without_shared_files_declares_the_earlier_rounds_too():
+    plan = Plan(run_of(), shared_files=False)
+    carried = plan.carried("with", alone(plan))(wildcards(round="3"))
+    folder = "results/point-robot/smac/seed3"
+    assert carried == [
+        *(f"{folder}/round{r}/rollout/transitions.zarr" for r in (1, 2)),
+        *(f"{folder}/round{r}/relabel/rewards.zarr" for r in (1, 2)),
+    ]
+    assert plan.carried("before", alone(plan))(wildcards(round="1")) == []
+
+
+def matches(group, path: str) -> bool:
+    """Whether Snakemake would make a path by the rule of a group."""
+    seeds = "|".join(group.seeds).replace("{seed}", "[0-9]+")
+    return re.fullmatch(f"({group.methods})/seed({seeds})/x", path) is not None
+
+
+@pytest.mark.parametrize(
+    ("seeds", "size", "path", "rule"),
+    [
+        ([0, 1], 1, "smac/seed0/x", "relabel"),
+        ([0, 1], 2, "smac/seed0/x", "relabel"),
+        ([0, 1], 2, "smac/seed10/x", "relabel_one_seed"),
+        ([0, 1, 2, 3, 4], 2, "smac/seed3/x", "relabel_2"),
+        ([0, 1, 2, 3, 4], 2, "oracle/seed4/x", "relabel_one_seed"),
+        ([0, 1], 2, "smac-2/seed0/x", "relabel_one_seed"),
+        ([0, 1], 9, "oracle/seed1/x", "relabel"),
+    ],
+)
+def test_every_path_belongs_to_one_rule(seeds, size, path, rule):
+    groups = Plan(run_of(seeds=seeds, seeds_per_job=size)).groups("relabel")
+    assert [group.rule for group in groups if matches(group, path)] == [rule]
+
+
+def test_a_swapped_stage_has_groups_only_if_it_says_so(plug_in):
+    def rules():
+        run = run_of(seeds=[0, 1], seeds_per_job=2, stages={"relabel": "my_plug.far"})
+        return [group.rule for group in Plan(run).groups("relabel")]
+
+    assert rules() == ["relabel"]
+    plug_in("my_plug/far", "X = 1\nMANY_SEEDS = True\n")
+    assert rules() == ["relabel", "relabel_one_seed"]
+    plug_in("my_plug/far", "MANY_SEEDS = 0\n")
+    assert rules() == ["relabel"]
+
+
+def test_notice_of_shared_jobs():
+    assert Plan(run_of(seeds=[0, 1])).notice() is None
+    said = Plan(run_of(seeds=[4, 7, 9], seeds_per_job=2, seeds_per_learner=3)).notice()
+    assert "seeds 4 and 7 and 9 of meta_train, finetune" in said
+    assert "seeds 4 and 7 of rollout, relabel, evaluate" in said
 
 
 @pytest.mark.parametrize(
@@ -166,19 +231,23 @@ def test_report_reads_every_evaluation_once():
     inputs = plan.report_inputs()
     assert len(inputs) == len(set(inputs))
     stores = [path for path in inputs if path.endswith("returns.zarr")]
-    assert len(stores) == 2 * (2 + 2 + 1)
+    assert len(stores) == 2 * (2 + 1 + 1)  # round 0 of the oracle is that of SMAC
     assert all(path.replace("returns.zarr", "manifest.json") in inputs for path in stores)
     assert not any("oracle/seed0/meta_train" in path for path in inputs)
 
 
 def test_params_of_a_rule():
     run = run_of(stages={"tasks": "pipeline.verify"})
-    params = Plan(run).params("rollout")
+    plan = Plan(run)
+    params = plan.params("rollout", alone(plan))
     job = wildcards(round="2")
     assert params["module"](job) == "pipeline.rollout"
     assert params["job"](job) == "--env point-robot --method smac --seed 3 --round 2"
     assert params["cfg"](job) == cf.section_json(run, "rollout", "point-robot", "smac")
     assert params["code"](job) == code_digest("pipeline.rollout", ["smac_core.envs.point_robot"])
+    pair = Plan(run_of(seeds=[0, 1], seeds_per_job=2)).groups("rollout")[0]
+    words = plan.params("rollout", pair)["job"](job)
+    assert words == "--env point-robot --method smac --seed 0 1 --round 2"
     tasks = Plan(run).params("tasks")
     only_env = SimpleNamespace(env="point-robot")
     assert tasks["module"](only_env) == "pipeline.verify"

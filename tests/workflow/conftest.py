@@ -19,7 +19,7 @@ PLUMBING = [
     "pipeline/common.smk",
     "pipeline/report.smk",
     *(f"pipeline/{name}.py" for name in ("__init__", "config", "sections", "strict")),
-    *(f"pipeline/{name}.py" for name in ("dag", "imports")),
+    *(f"pipeline/{name}.py" for name in ("dag", "groups", "imports")),
     *(f"smac_core/{name}.py" for name in ("__init__", "config", "errors")),
 ]
 # The fake stages reach these kernels, over one module of smac_core, as the real ones do.
@@ -40,20 +40,29 @@ import argparse
 import pathlib
 import sys
 
+MANY_SEEDS = {many_seeds}
+
 
 def main(argv):
     """Runs."""
     {reach}
     parser = argparse.ArgumentParser()
-    for name in "config env method seed round results out".split():
+    for name in "config env method round results".split():
         parser.add_argument(f"--{{name}}")
-    for name in "tasks transitions checkpoint rollout rollouts rewards".split():
+    for name in "seed tasks transitions checkpoint rollout rollouts rewards out".split():
         parser.add_argument(f"--{{name}}", nargs="*", default=[])
     options = parser.parse_args(argv)
     for name in "tasks transitions checkpoint rollout rollouts rewards".split():
         for path in getattr(options, name):
             assert pathlib.Path(path).exists(), path
-    out = pathlib.Path(options.out)
+    assert len(options.out) == max(1, len(options.seed))
+    assert MANY_SEEDS or len(options.out) == 1
+    for out in options.out:
+        write(argv, options, pathlib.Path(out))
+
+
+def write(argv, options, out):
+    """Writes the outputs of a seed."""
     if out.suffix == ".zarr":
         out.mkdir(parents=True, exist_ok=True)
         (out / "zarr.json").write_text(" ".join(argv))
@@ -127,7 +136,9 @@ def make_tree(root: Path) -> Tree:
     shutil.copytree(ROOT / "config", root / "config")
     _write(root / "config/config.yaml", PRESET)
     for stage, reach in REACHES.items():
-        _write(root / f"pipeline/{stage}.py", FAKE_STAGE.format(reach=reach))
+        seeded = stage not in {"tasks", "collect", "report", "verify"}
+        text = FAKE_STAGE.format(reach=reach, many_seeds=seeded)
+        _write(root / f"pipeline/{stage}.py", text)
     _write(root / "smac_core/acting.py", "from kernels.policy import act\n")
     _write(root / "smac_core/envs/__init__.py", "")
     for env in ("point_robot", "cheetah_vel"):
