@@ -19,6 +19,8 @@ rule tasks:
         "<benchmarks>/{env}/tasks.tsv"
     conda:
         "config/conda.yaml"
+    resources:
+        mem_mb=1000,
     params:
         **plan.params("tasks"),
     shell:
@@ -45,8 +47,7 @@ rule collect:
     params:
         **plan.params("collect"),
     shell:
-        "python -m {params.module} --config {params.cfg:q} {params.job}"
-        " --tasks {input.tasks:q} --out {output.transitions:q} > {log:q} 2>&1"
+        "python -m {params.module} --config {params.cfg:q} {params.job} --tasks {input.tasks:q} --out {output.transitions:q} > {log:q} 2>&1"
 
 
 for group in plan.groups("meta_train"):
@@ -133,8 +134,7 @@ for group in plan.groups("relabel"):
             **plan.params("relabel", group),
         shell:
             "python -m {params.module} --config {params.cfg:q} {params.job}"
-            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
-            " --rollout {input.rollout:q} --out {output.rewards:q} > {log:q} 2>&1"
+            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q} --rollout {input.rollout:q} --out {output.rewards:q} > {log:q} 2>&1"
 
 
 for group in plan.groups("finetune"):

@@ -121,12 +121,15 @@ def test_the_snakefile_is_short():
 
 def test_every_rule_of_a_stage_has_the_same_parts():
     text = (ROOT / "Snakefile").read_text() + (ROOT / "pipeline/report.smk").read_text()
-    rules = dict(re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL))
-    parts = ["output", "log", "benchmark", "conda", "threads", "resources", "params", "shell"]
+    head = r'^(?:rule (\w+)|for group in plan\.groups\("(\w+)"\)):\n(.*?)(?=^\S|\Z)'
+    found = re.findall(head, text, re.MULTILINE | re.DOTALL)
+    rules = {plain or grouped: (bool(grouped), body) for plain, grouped, body in found}
+    parts = ["output", "log", "benchmark", "conda", "resources", "params", "shell"]
     for stage in STAGES:
-        found = re.findall(r"^    (\w+):", rules[stage], re.MULTILINE)
-        assert [part for part in found if part != "input"] == parts, stage
-        assert f'plan.params("{stage}")' in rules[stage]
+        grouped, body = rules[stage]
+        names = re.findall(rf"^{' ' * (8 if grouped else 4)}(\w+):", body, re.MULTILINE)
+        assert [n for n in names if n != "input"] == ["name"] * grouped + parts, stage
+        assert f'plan.params("{stage}"{", group" if grouped else ""})' in body
 
 
 def test_packages_begin_with_a_docstring_only():
