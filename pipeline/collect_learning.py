@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cli import Progress
-from pipeline.collection import Collection, collect_initial, untrained_agent
+from pipeline.collection import LABELS, Collection, collect_initial, untrained_agent
 from pipeline.training import Resume, resume_state, single_thread
 from smac_core.adaptation import MetaTest
 from smac_core.agent import Agent, Posteriors, make_agent
@@ -118,9 +118,13 @@ class LearningCollector:
             episodes, visit, source = self._visit_as_told(task_ids, keys, explore=explore)
         collection = self.collection
         collection.clear_context(task_ids)
-        owner = task_ids[visit]
         collection.add(
-            flatten(episodes), owner, source, np.full(len(owner), iteration), source == PRIOR
+            flatten(episodes),
+            task_id=task_ids[visit],
+            source=source,
+            iteration=np.full(len(visit), iteration),
+            visit=visit,
+            in_context=source == PRIOR,
         )
 
     def _visit_as_pearl(
@@ -261,12 +265,7 @@ class LearningCollector:
         out = {f"learner.{name}": a for name, a in self.learner.state().items()}
         episodes = collection.episodes()
         out |= {f"episodes.{n}": getattr(episodes, n) for n in EpisodeRows.__dataclass_fields__}
-        return out | {
-            "task_id": collection.task_id,
-            "source": collection.source,
-            "iteration": collection.iteration,
-            "in_context": collection.in_context,
-        }
+        return out | {name: getattr(collection, name) for name in LABELS}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what ``state`` copied.
@@ -280,8 +279,7 @@ class LearningCollector:
         )
         names = EpisodeRows.__dataclass_fields__
         episodes = EpisodeRows(**{name: state[f"episodes.{name}"] for name in names})
-        labels = (state[n] for n in ("task_id", "source", "iteration", "in_context"))
-        self.collection.add(episodes, *labels)
+        self.collection.add(episodes, **{name: state[name] for name in LABELS})
 
 
 def collect_with_learner(collection: Collection, out: Path, key: Mapping[str, object]) -> Resume:

@@ -15,6 +15,7 @@ from smac_core.episode_rows import EpisodeRows, flatten, join_rows
 from smac_core.networks import Shapes, initial_parameters, network_shapes
 from smac_core.planning import COLLECT, plan_episodes
 
+LABELS = ("task_id", "source", "iteration", "visit", "in_context")
 INIT, SCRIPTED = EPISODE_SOURCES["init"], EPISODE_SOURCES["scripted"]
 
 
@@ -34,30 +35,22 @@ class Collection:
         self.task_id = np.zeros(0, dtype=np.int64)
         self.source = np.zeros(0, dtype=np.int64)
         self.iteration = np.zeros(0, dtype=np.int64)
+        self.visit = np.zeros(0, dtype=np.int64)
         self.in_context = np.zeros(0, dtype=bool)
 
-    def add(
-        self,
-        rows: EpisodeRows,
-        task_id: np.ndarray,
-        source: np.ndarray,
-        iteration: np.ndarray,
-        in_context: np.ndarray,
-    ) -> None:
+    def add(self, rows: EpisodeRows, **labels: np.ndarray) -> None:
         """Append episodes.
 
         Args:
             rows: With true rewards.
-            task_id: ``[E]``.
-            source: ``[E]`` codes of how they were collected.
-            iteration: ``[E]``; 0 is the initial collection.
-            in_context: ``[E]`` whether they join the encoder buffer.
+            labels: Each of ``LABELS``, ``[E]``: task, code of how they were collected, iteration (0
+                is the initial collection), visit of the iteration, and whether they join the
+                encoder buffer.
         """
+        assert set(labels) == set(LABELS), "every label, and no other"
         self.parts.append(rows)
-        self.task_id = np.concatenate([self.task_id, task_id])
-        self.source = np.concatenate([self.source, source])
-        self.iteration = np.concatenate([self.iteration, iteration])
-        self.in_context = np.concatenate([self.in_context, in_context])
+        for name in LABELS:
+            setattr(self, name, np.concatenate([getattr(self, name), labels[name]]))
 
     def episodes(self) -> EpisodeRows:
         """Return all episodes, in collection order."""
@@ -109,12 +102,14 @@ class Collection:
                 "mean_length": float(episodes.length[chosen].mean()),
             }
         later = self.iteration > 0
-        pairs = np.unique(np.stack([self.task_id[later], self.iteration[later]]), axis=1)
+        # A task that is drawn twice in an iteration is visited twice.
+        visits = np.stack([self.task_id[later], self.iteration[later], self.visit[later]])
+        visited = np.unique(visits, axis=1)[0]
         return {
             "policy": self.config.policy,
             "transitions": int(episodes.length.sum()),
             "sources": sources,
-            "visits_per_task": [int((pairs[0] == task).sum()) for task in self.tasks.train],
+            "visits_per_task": [int((visited == task).sum()) for task in self.tasks.train],
             "diverged_episodes": int((~episodes.ok).sum()),
         }
 
@@ -186,11 +181,11 @@ def collect_initial(collection: Collection, agent: Agent | None = None) -> None:
     owner = np.concatenate(owners)
     order = np.argsort(owner, kind="stable")
     num = len(order)
-    source = np.full(num, SCRIPTED if agent is None else INIT, dtype=np.int64)
     collection.add(
         flatten(concatenate(parts).select(order)),
-        train[owner[order]],
-        source,
-        np.zeros(num, dtype=np.int64),
-        np.ones(num, dtype=bool),
+        task_id=train[owner[order]],
+        source=np.full(num, SCRIPTED if agent is None else INIT, dtype=np.int64),
+        iteration=np.zeros(num, dtype=np.int64),
+        visit=np.zeros(num, dtype=np.int64),
+        in_context=np.ones(num, dtype=bool),
     )

@@ -16,7 +16,7 @@ from smac_core.envs.definition import Environment, Physics
 from smac_core.errors import SimulationError
 
 BATCH = 64  # simulators that step together; enough to hide Python, small enough for the cache
-KEPT = 4  # sizes of batches whose simulators stay; episodes that end early make for many sizes
+KEPT = 6  # sizes of batches whose simulators stay; episodes that end early make for many sizes
 
 Controller = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Maps obs ``[N, obs_dim]``, latent ``[N, latent_dim]``, noise ``[N, action_dim]`` to actions."""
@@ -243,8 +243,10 @@ class BatchDriver:
 
     def _physics(self, lane: int, num: int) -> Physics:
         pool = self._pools[lane]
-        if num not in pool:
+        physics = pool.pop(num, None)
+        if physics is None:
             if len(pool) == KEPT:
-                del pool[next(iter(pool))]
-            pool[num] = self.env.make_physics(num)
-        return pool[num]
+                del pool[next(iter(pool))]  # the one that was not used for longest
+            physics = self.env.make_physics(num)
+        pool[num] = physics
+        return physics

@@ -88,7 +88,7 @@ def test_the_manifest_counts_visits_and_sources(run):
     manifest = read_manifest(run.path("collect", env=ENV).with_name("manifest.json"))
     found = arrays(run.path("collect", env=ENV))
     lengths = np.diff(found["meta/episode_ends"], prepend=0)
-    assert sum(manifest["visits_per_task"]) <= 4
+    assert sum(manifest["visits_per_task"]) == 2 * 2
     assert len(manifest["visits_per_task"]) == 3
     assert manifest["transitions"] == lengths.sum() == len(found["data/obs"])
     for name, code in (("init", 0), ("prior", 1), ("posterior", 2)):
@@ -96,10 +96,6 @@ def test_the_manifest_counts_visits_and_sources(run):
         said = manifest["sources"][name]
         assert (said["episodes"], said["transitions"]) == (chosen.sum(), lengths[chosen].sum())
         assert said["mean_length"] == pytest.approx(lengths[chosen].mean())
-    later = found["meta/episode_iteration"] > 0
-    owner, iteration = found["meta/episode_task_id"], found["meta/episode_iteration"]
-    pairs = set(zip(owner[later], iteration[later], strict=True))
-    assert len(pairs) == sum(manifest["visits_per_task"])
 
 
 @pytest.mark.parametrize("number", [0, 1])
