@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit
 
@@ -83,18 +85,35 @@ _PLAIN: dict[str, Callable[[npt.NDArray[np.float64]], gymnasium.Env[Any, Any]]] 
 }
 
 
-def make_plain(env: Environment, task: npt.NDArray[np.float64]) -> gymnasium.Env[Any, Any]:
-    """Build the Gymnasium environment of one task.
+def make_lean(env: Environment, task: npt.NDArray[np.float64]) -> gymnasium.Env[Any, Any]:
+    """Build the Gymnasium environment of one task as lean as it gets.
 
     Args:
         env: The definition; where nobody wrote a plain class for it, its own Gymnasium driver.
         task: ``[task_dim]`` parameters.
 
     Returns:
-        The environment, with its time limit and without ``make``'s checking wrappers, which would
-        make it slower.
+        The environment, with its time limit and without the wrappers of ``gymnasium.make``.
     """
     silence_warnings()  # MuJoCo's notes on the model's age would stand between the rows
     plain = _PLAIN.get(env.env_id)
     made = plain(task) if plain is not None else SmacEnv(env, task=task)
     return TimeLimit(made, max_episode_steps=env.horizon)
+
+
+def make_plain(env: Environment, task: npt.NDArray[np.float64]) -> gymnasium.Env[Any, Any]:
+    """Build the Gymnasium environment of one task as users do, by ``gymnasium.make``.
+
+    Args:
+        env: The definition; see ``make_lean``.
+        task: ``[task_dim]`` parameters.
+
+    Returns:
+        The environment in the wrappers that ``make`` adds by default: PassiveEnvChecker,
+        OrderEnforcing and TimeLimit.
+    """
+    silence_warnings()
+    plain = _PLAIN.get(env.env_id)
+    entry = partial(plain, task) if plain is not None else partial(SmacEnv, env, task=task)
+    spec = EnvSpec(f"Plain-{env.env_id}-v0", entry, max_episode_steps=env.horizon)
+    return gymnasium.make(spec)

@@ -1,12 +1,13 @@
 """Rows ``sample``: one meta-batch into the learner's tensors.
 
-Ours: ``kernels.sample`` into buffers that the tensors share. Baseline: the authors' buffers, one
-ring of float64 arrays a task, indexed row list by row list, stacked, and converted to float32.
+Ours: ``kernels.sample`` into buffers that the tensors share. Baseline: the authors' way. One ring
+of float64 arrays a task; task by task, random rows of every array by fancy indexing; the results
+stacked, and converted to float32 tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -67,19 +68,19 @@ class PlainSampler:
 
     def __init__(self, dataset: Dataset, config: LearnerConfig, seed: int = 0) -> None:
         self.config = config
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.RandomState(seed)
         rows = dataset.transitions
         self.buffers = [
             {name: getattr(rows, name)[dataset.replay.of(slot)].astype(float) for name in FIELDS}
             for slot in range(len(dataset.task_ids))
         ]
 
-    def gather(self, tasks: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def gather(self, tasks: np.ndarray, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Index every task's arrays and stack the results.
 
         Args:
             tasks: ``[M]`` slots.
-            rows: ``[M, B]`` numbers within the task.
+            rows: ``[B]`` numbers within each task.
 
         Returns:
             ``[M, B, ...]`` float64 by field.
@@ -90,12 +91,12 @@ class PlainSampler:
         ]
         return {name: np.concatenate([b[name][None] for b in batches]) for name in FIELDS}
 
-    def gather_context(self, tasks: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def gather_context(self, tasks: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
         """Index what the encoder sees.
 
         Args:
             tasks: ``[M]`` slots.
-            rows: ``[M, K]`` numbers within the task.
+            rows: ``[K]`` numbers within each task.
 
         Returns:
             ``[M, K, obs_dim + action_dim + 1]`` float64.
@@ -111,12 +112,14 @@ class PlainSampler:
             Float32 tensors: the fields in order, then the context.
         """
         cfg = self.config
-        tasks = self.rng.integers(0, len(self.buffers), cfg.num_tasks)
-        length = len(self.buffers[0]["reward"])
-        drawn = self.gather(tasks, self.rng.integers(0, length, (cfg.num_tasks, cfg.rows_per_task)))
-        picks = self.rng.integers(0, length, (cfg.num_tasks, cfg.context_size))
-        arrays = [*drawn.values(), self.gather_context(tasks, picks)]
-        return [torch.from_numpy(array).float() for array in arrays]
+        tasks = self.rng.randint(0, len(self.buffers), cfg.num_tasks)
+        drawn = self.gather(tasks, self._rows(tasks, cfg.rows_per_task))
+        context = self.gather_context(tasks, self._rows(tasks, cfg.context_size))
+        return [torch.from_numpy(array).float() for array in (*drawn.values(), context)]
+
+    def _rows(self, tasks: np.ndarray, num: int) -> list[np.ndarray]:
+        """Draw row numbers within each task."""
+        return [self.rng.randint(0, len(self.buffers[task]["reward"]), num) for task in tasks]
 
 
 class _Ours:

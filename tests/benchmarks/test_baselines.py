@@ -7,9 +7,9 @@ import pytest
 import torch
 import zarr
 
-from benchmarks.plain_envs import make_plain
+from benchmarks.plain_envs import make_lean, make_plain
 from benchmarks.relabelling import Labels, plain_store_to_store, store_to_store, write_rollout
-from benchmarks.rollouts import TorchActor, make_actor, run_ours, run_plain
+from benchmarks.rollouts import LeanActor, TorchActor, make_actor, run_ours, run_plain
 from benchmarks.sampling import FIELDS, PlainSampler, make_dataset
 from pipeline.store import read_store
 from smac_core.config import LearnerConfig
@@ -20,6 +20,15 @@ from smac_core.envs.registration import DEFINITIONS
 from smac_core.learner import Batch
 from smac_core.networks import Shapes
 from smac_core.sampler import HostSampler
+
+
+def test_plain_environment_is_made_as_users_make_it():
+    made = make_plain(load_environment(DEFINITIONS[0]), np.array([1.0, 0.0]))
+    wrappers = []
+    while made is not made.unwrapped:
+        wrappers.append(type(made).__name__)
+        made = made.env
+    assert wrappers == ["TimeLimit", "OrderEnforcing", "PassiveEnvChecker"]
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
@@ -53,7 +62,10 @@ def test_torch_policy_is_the_compiled_one(definition):
         mean, std = policy(torch.from_numpy(np.concatenate([obs, latent], axis=1)))
     expected = np.tanh(mean.numpy() + std.numpy() * noise)
     np.testing.assert_allclose(agent.stochastic()(obs, latent, noise), expected, atol=1e-5)
-    assert TorchActor(policy, torch.from_numpy(latent)).act(obs).shape == noise.shape
+    for actor in (TorchActor, LeanActor):
+        action = actor(policy, 6).act(obs)
+        assert action.shape == noise.shape
+        assert (np.abs(action) <= 1).all()
 
 
 def test_both_rollouts_run_whole_episodes():
@@ -61,8 +73,8 @@ def test_both_rollouts_run_whole_episodes():
     agent, policy = make_actor(env)
     tasks = env.sample_tasks(1337, 3, 0)
     assert run_ours(BatchDriver(env), agent, tasks) == 3 * env.horizon
-    actor = TorchActor(policy, torch.zeros(1, agent.latent_dim))
-    assert run_plain(make_plain(env, tasks[0]), actor) == env.horizon
+    for make, actor in ((make_plain, TorchActor), (make_lean, LeanActor)):
+        assert run_plain(make(env, tasks[0]), actor(policy, 1)) == env.horizon
 
 
 def test_plain_sampler_gathers_the_rows_that_ours_drew():
@@ -92,6 +104,10 @@ def test_both_label_the_same_rewards(tmp_path):
     labels = Labels(5000)
     assert labels.torch() == 5000
     expected = labels.out.copy()
+    for length in (200, 1):
+        labels.out[:] = np.nan
+        assert labels.by_rows(length, 1000) == 1000
+        np.testing.assert_allclose(labels.out[:1000], expected[:1000], rtol=1e-4, atol=1e-6)
     for threads in (1, 2):
         labels.out[:] = np.nan
         labels.ours(threads)
