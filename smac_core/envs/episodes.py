@@ -113,6 +113,45 @@ def _observe(env: Environment, physics: Physics) -> tuple[np.ndarray, np.ndarray
     return obs, physics.ok & np.isfinite(obs).all(axis=1)
 
 
+def _rows_of(active: np.ndarray) -> slice | np.ndarray:
+    """Index the active rows: as a view where all are."""
+    return slice(None) if active.all() else np.flatnonzero(active)
+
+
+def _describe(
+    env: Environment, task: np.ndarray, states: np.ndarray, out: Episodes, *, rewards: bool
+) -> None:
+    """Fill in what nobody decides upon during an episode, for all its steps at once.
+
+    Args:
+        env: The definition, which treats rows independently.
+        task: ``[N, task_dim]``.
+        states: ``[N, H + 1, state_dim]`` before and after every step.
+        out: The episodes; paths, and rewards if asked for, are written.
+        rewards: Whether they are.
+
+    Raises:
+        SimulationError: A reward is not finite.
+    """
+    horizon = states.shape[1] - 1
+    valid = np.arange(horizon) < out.length[:, None]
+    out.path[:, 0] = env.position(states[:, 0])
+    after = states[:, 1:][valid]
+    out.path[:, 1:][valid] = env.position(after)
+    if not rewards:
+        return
+    episode = np.nonzero(valid)[0]
+    reward = env.reward(states[:, :-1][valid], out.action[valid], after, task[episode])
+    out.reward[valid] = reward
+    if not np.isfinite(reward).all():
+        raise SimulationError(
+            "reward is not finite",
+            where=f"{env.env_id}, step {int(np.nonzero(valid)[1][np.argmin(np.isfinite(reward))])}",
+            expected="finite numbers",
+            fix="check the environment's reward",
+        )
+
+
 def run_batch(
     env: Environment, physics: Physics, controller: Controller, plan: Plan, *, rewards: bool
 ) -> Episodes:
@@ -143,10 +182,12 @@ def run_batch(
         )
     active = np.ones(len(plan.task), dtype=bool)
     out.final_obs[:] = obs
-    out.path[:, 0] = env.position(physics.state)
+    states = np.zeros((len(plan.task), env.horizon + 1, physics.state.shape[1]))
+    states[:, 0] = physics.state
     action = np.zeros((len(plan.task), env.action_dim), dtype=np.float32)
     for step in range(env.horizon):
-        rows = np.flatnonzero(active)  # the policy costs as much as a step: only where one follows
+        # The policy costs as much as a step of light physics: only where one follows.
+        rows = _rows_of(active)
         action[rows] = controller(obs[rows], plan.latent[rows, step], plan.noise[rows, step])
         if not (np.abs(action[rows]) <= 1.0).all():
             raise SimulationError(
@@ -158,28 +199,22 @@ def run_batch(
         physics.step(action, active)
         before = obs
         obs, good = _observe(env, physics)
-        out.ok[active & ~good] = False
-        active = active & good
-        out.obs[active, step] = before[active]
-        out.action[active, step] = action[active]
-        if rewards:
-            reward = env.reward(physics.previous, action, physics.state, plan.task)
-            out.reward[active, step] = reward[active]
-            if not np.isfinite(reward[active]).all():
-                raise SimulationError(
-                    "reward is not finite",
-                    where=f"{env.env_id}, step {step}",
-                    expected="finite numbers",
-                    fix="check the environment's reward",
-                )
-        out.path[active, step + 1] = env.position(physics.state)[active]
-        out.final_obs[active] = obs[active]
-        out.length[active] += 1
+        if not good[rows].all():
+            out.ok[active & ~good] = False
+            active = active & good
+            rows = _rows_of(active)
+        states[rows, step + 1] = physics.state[rows]
+        out.obs[rows, step] = before[rows]
+        out.action[rows, step] = action[rows]
+        out.final_obs[rows] = obs[rows]
+        out.length[rows] += 1
         ended = active & env.terminated(physics.state)
-        out.terminated[ended] = True
-        active = active & ~ended
+        if ended.any():
+            out.terminated[ended] = True
+            active = active & ~ended
         if not active.any():
             break
+    _describe(env, plan.task, states, out, rewards=rewards)
     return out
 
 
