@@ -17,6 +17,8 @@ from numba import carray, cfunc, types  # type: ignore[attr-defined]
 
 from kernels._jit import B1_1, F8_2, I8_1, I8_2, OUT_B1_1, OUT_F8_2, helper, intrinsic, jit
 
+MAX_STATE = 1e10  # mjMAXVAL: MuJoCo calls a simulator beyond it unstable
+
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -63,17 +65,17 @@ def _doubles_at(typingctx: Any, address: Any) -> Any:
 def _copy_row(
     field_address: Ints, field_size: Ints, row: int, out_state: Doubles, out_ok: Bools
 ) -> None:
-    """Copy the fields of one simulator into its row, and note whether all are finite."""
+    """Copy the fields of one simulator into its row, and note whether it is sound."""
     column = 0
-    finite = True
+    sound = True
     for f in range(field_size.size):
         source = carray(_doubles_at(field_address[row, f]), (field_size[f],))
         for j in range(field_size[f]):
             value = source[j]
             out_state[row, column + j] = value
-            finite &= np.isfinite(value)
+            sound &= abs(value) <= MAX_STATE  # False for nan
         column += field_size[f]
-    out_ok[row] = finite
+    out_ok[row] = sound
 
 
 @helper
@@ -105,7 +107,7 @@ def copy_fields(
         field_address: ``[N, F]`` addresses of float64 arrays.
         field_size: ``[F]`` their lengths.
         out_state: ``[N, S]``, the fields of a simulator one after another, S = Σ field_size.
-        out_ok: ``[N]`` whether every value of the row is finite.
+        out_ok: ``[N]`` whether every value of the row is finite and within ``MAX_STATE``.
 
     Raises:
         ValueError: The shapes do not fit together.
@@ -149,7 +151,7 @@ def step_batch(
         field_address: ``[N, F]`` addresses of float64 arrays.
         field_size: ``[F]`` their lengths.
         out_state: ``[N, S]``, the fields of a simulator one after another, S = Σ field_size.
-        out_ok: ``[N]`` whether every value of the row is finite.
+        out_ok: ``[N]`` whether every value of the row is finite and within ``MAX_STATE``.
 
     Raises:
         ValueError: The shapes do not fit together.

@@ -13,8 +13,6 @@ import numpy as np
 from kernels.mujoco_step import copy_fields, silence_warnings, step_batch, stop_timers
 from smac_core.errors import SimulationError
 
-MAX_STATE = mujoco.mjMAXVAL  # 1e10: MuJoCo calls a simulator beyond it unstable
-
 
 def gymnasium_asset(name: str) -> str:
     """Find an MJCF file of the installed Gymnasium package.
@@ -122,7 +120,9 @@ class MujocoPhysics:
         self.previous = np.zeros((num, width))
         self.ok = np.ones(num, dtype=bool)
         self._ctrl = np.zeros((num, model.nu))
-        self._low, self._high = model.actuator_ctrlrange.T.copy()
+        low, high = model.actuator_ctrlrange.T
+        self._half = 0.5 * (high - low)
+        self._middle = low + self._half
 
     def reset(self, initial: np.ndarray, tasks: np.ndarray) -> None:
         """Put every simulator into its start state and run the forward kinematics.
@@ -156,10 +156,10 @@ class MujocoPhysics:
         """
         self.state, self.previous = self.previous, self.state
         self.state[:] = self.previous
-        half = 0.5 * (self._high - self._low)
-        np.clip(action, -1.0, 1.0, out=self._ctrl)
-        self._ctrl *= half
-        self._ctrl += self._low + half
+        np.maximum(action, -1.0, out=self._ctrl)
+        np.minimum(self._ctrl, 1.0, out=self._ctrl)
+        self._ctrl *= self._half
+        self._ctrl += self._middle
         step_batch(
             self._model_address,
             self._data_address,
@@ -176,7 +176,6 @@ class MujocoPhysics:
         self._refuse_huge()
 
     def _refuse_huge(self) -> None:
-        """Count a simulator beyond MuJoCo's own limit as diverged, and show it as nan."""
-        self.ok &= np.abs(self.state).max(axis=1) <= MAX_STATE
+        """Show a simulator beyond MuJoCo's own limit, which counts as diverged, as nan."""
         if not self.ok.all():
             self.state[~self.ok] = np.nan

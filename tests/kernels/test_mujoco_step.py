@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.mujoco_step import copy_fields, silence_warnings, step_batch
+from kernels.mujoco_step import MAX_STATE, copy_fields, silence_warnings, step_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 # A two-link arm that falls on a floor: it has controls, contacts, and diverges when told to.
@@ -138,8 +138,12 @@ def test_copy_fields():
     np.testing.assert_array_equal(simulators.ok, active)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_one_value_that_is_not_finite_is_noticed(value):
+def test_the_limit_is_that_of_mujoco():
+    assert mujoco.mjMAXVAL == MAX_STATE
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.01 * MAX_STATE, -1.01 * MAX_STATE])
+def test_one_value_that_is_not_sound_is_noticed(value):
     simulators = Simulators(2)
     simulators.data[1].qpos[0] = value
     active = np.ones(2, dtype=bool)

@@ -6,11 +6,12 @@ import mujoco
 import numpy as np
 import pytest
 
+from kernels.mujoco_step import MAX_STATE
 from smac_core.adaptation import act_at_random
 from smac_core.agent import prior
 from smac_core.envs.cheetah_vel import CheetahVel
 from smac_core.envs.episodes import BatchDriver, Episodes, Plan
-from smac_core.envs.mujoco_physics import MAX_STATE, load_mjcf
+from smac_core.envs.mujoco_physics import load_mjcf
 from smac_core.errors import SimulationError
 from smac_core.planning import plan_episodes
 
