@@ -34,7 +34,7 @@ from benchmarks.plain_networks import PlainPolicy
 from smac_core.agent import Agent, make_agent, prior
 from smac_core.config import NetworkConfig
 from smac_core.envs.definition import Environment, load_environment
-from smac_core.envs.episodes import BATCH, BatchDriver
+from smac_core.envs.episodes import BatchDriver
 from smac_core.networks import Shapes, initial_parameters, network_shapes
 from smac_core.planning import plan_episodes
 
@@ -220,7 +220,7 @@ def rows(definition: str, effort: Effort) -> Iterator[Row]:
         for threads, number in itertools.product(THREADS, simulators):
             if number < threads:
                 continue
-            driver = BatchDriver(env, threads, batch=min(BATCH, math.ceil(number / threads)))
+            driver = BatchDriver(env, threads, batch=min(env.batch, math.ceil(number / threads)))
             ours = Work(partial(run_ours, driver, agent, tasks[:number]))
             label = Label(
                 f"rollout-{env.env_id}", f"{number} simulators", "control steps/s", threads

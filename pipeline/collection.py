@@ -7,10 +7,10 @@ import numpy as np
 from pipeline.schema import EPISODE_SOURCES
 from pipeline.sections import CollectConfig
 from pipeline.task_list import TaskList
-from smac_core.agent import Agent, Posteriors, make_agent, prior
+from smac_core.agent import Agent, make_agent, prior
 from smac_core.dataset import Dataset, build_dataset
 from smac_core.envs.definition import Environment
-from smac_core.envs.episodes import BatchDriver, Controller, Episodes, concatenate
+from smac_core.envs.episodes import BatchDriver, Episodes, Scripted, concatenate
 from smac_core.episode_rows import EpisodeRows, flatten, join_rows
 from smac_core.networks import Shapes, initial_parameters, network_shapes
 from smac_core.planning import COLLECT, plan_episodes
@@ -111,6 +111,9 @@ class Collection:
             "sources": sources,
             "visits_per_task": [int((visited == task).sum()) for task in self.tasks.train],
             "diverged_episodes": int((~episodes.ok).sum()),
+            **self.env.summarise(
+                episodes.reward, episodes.length, self.tasks.parameters[self.task_id]
+            ),
         }
 
 
@@ -131,22 +134,6 @@ def untrained_agent(collection: Collection) -> Agent:
     return make_agent(tensors, sizes, config.networks.latent_dim)
 
 
-def scripted_controller(env: Environment) -> Controller:
-    """Wrap the environment's rule as a controller; the plan's latent carries the task itself.
-
-    Args:
-        env: The environment.
-
-    Returns:
-        The controller.
-    """
-
-    def control(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        return env.scripted_action(obs, latent, noise).astype(np.float32)
-
-    return control
-
-
 def collect_initial(collection: Collection, agent: Agent | None = None) -> None:
     """Collect whole episodes of every training task until each has the initial steps.
 
@@ -158,22 +145,20 @@ def collect_initial(collection: Collection, agent: Agent | None = None) -> None:
     """
     env, config = collection.env, collection.config
     train = np.asarray(collection.tasks.train, dtype=np.int64)
-    controller = scripted_controller(env) if agent is None else agent.stochastic()
+    controller = Scripted(env) if agent is None else agent.stochastic()
     taken = np.zeros(len(train), dtype=np.int64)
     parts: list[Episodes] = []
     owners: list[np.ndarray] = []
     while (taken < config.initial_steps).any():
         slots = np.flatnonzero(taken < config.initial_steps)
         parameters = collection.tasks.parameters[train[slots]]
-        latents = prior(len(slots), config.networks.latent_dim)
-        if agent is None:
-            latents = Posteriors(parameters.astype(np.float32), np.zeros(parameters.shape, "f4"))
         plan = plan_episodes(
             env,
             [(config.seed, COLLECT, 0, int(train[s]), len(parts)) for s in slots],
             parameters,
-            latents,
+            prior(len(slots), config.networks.latent_dim),
             resample_every_step=config.visit.resample_latent == "step",
+            horizon=config.horizon,
         )
         parts.append(collection.driver.run(controller, plan, rewards=True))
         owners.append(slots)

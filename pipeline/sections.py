@@ -46,6 +46,7 @@ class CollectConfig:
     policy: Literal["untrained", "pearl", "task-conditioned", "scripted"] = "pearl"
     seed: int = 0
     initial_steps: int = 2000  # per training task, before the first iteration
+    horizon: int | None = None  # steps of those episodes; None: the environment's
     iterations: int = 0
     tasks_per_iteration: int = 5
     updates_per_iteration: int = 16000
@@ -185,7 +186,7 @@ def disagreement(section: object) -> str | None:
             fault = f"{validation} validation tasks of {train} training tasks"
         case VisitConfig(prior_steps=0, posterior_steps=0):
             fault = "a visit of no steps"
-        case CollectConfig(initial_steps=0):
+        case CollectConfig(initial_steps=0) | CollectConfig(horizon=0):
             fault = "no initial steps: no data to begin with"
         case CollectConfig(policy="pearl", visit=VisitConfig(prior_steps=0)):
             fault = "no prior steps: PEARL's visits have no context"

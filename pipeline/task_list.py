@@ -91,6 +91,16 @@ def read_tasks(path: Path, env: Environment) -> TaskList:
                 found=document[key],
                 fix=FIX,
             )
+    if document["fields"] != list(env.task_fields):
+        found = cast("list[object]", document["fields"])
+        lacking = [f for f in env.task_fields if not isinstance(found, list) or f not in found]
+        raise TaskError(
+            "task records with other fields",
+            where=path,
+            expected=", ".join(env.task_fields),
+            found=f"no {', '.join(lacking)}" if lacking else found,
+            fix=FIX,
+        )
     try:
         parameters = np.array(document["parameters"], dtype=np.float64)
         train, test, validation = (

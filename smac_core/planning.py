@@ -39,6 +39,7 @@ def plan_episodes(
     posterior: Posteriors,
     *,
     resample_every_step: bool,
+    horizon: int | None = None,
 ) -> Plan:
     """Draw starts, latents and action noise of some episodes.
 
@@ -48,6 +49,7 @@ def plan_episodes(
         task: ``[N, task_dim]`` parameters.
         posterior: What each episode draws z from.
         resample_every_step: Draw z at every step, as the released code does; else once.
+        horizon: Steps of an episode; None: the environment's.
 
     Returns:
         The plan.
@@ -55,10 +57,11 @@ def plan_episodes(
     Source: smac-reference sections 5.2 and 6.1.
     """
     num, latent_dim = posterior.mean.shape
-    draws = env.horizon if resample_every_step else 1
+    steps = horizon or env.horizon
+    draws = steps if resample_every_step else 1
     initial = np.empty((num, env.initial_dim))
     latent_noise = np.empty((num, draws, latent_dim), dtype=np.float32)
-    noise = np.empty((num, env.horizon, env.action_dim), dtype=np.float32)
+    noise = np.empty((num, steps, env.action_dim), dtype=np.float32)
     for row, key in enumerate(keys):
         rng = generator(key)
         initial[row] = env.initial_state(rng)
@@ -66,7 +69,7 @@ def plan_episodes(
         rng.standard_normal(out=noise[row], dtype=np.float32)
     latent = posterior.sample(latent_noise)
     if not resample_every_step:
-        latent = np.broadcast_to(latent, (num, env.horizon, latent_dim))
+        latent = np.broadcast_to(latent, (num, steps, latent_dim))
     return Plan(np.ascontiguousarray(task, dtype=np.float64), latent, noise, initial)
 
 

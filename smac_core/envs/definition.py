@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from smac_core.errors import ConfigError, TaskError
+
+ScriptedEpisodes = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @runtime_checkable
@@ -59,6 +61,8 @@ class Environment(ABC):
     """Training and held-out tasks of the family's usual list."""
     seen_from_above: ClassVar[bool] = False  # whether ``position`` is (x, y); else (x, height)
     measure_units: ClassVar[Mapping[str, str]] = {"forward_velocity": "m/s", "distance": "m"}
+    batch: ClassVar[int] = 64
+    """Simulators that step together: enough to hide Python, small enough for cache or memory."""
 
     @abstractmethod
     def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
@@ -205,6 +209,35 @@ class Environment(ABC):
             fix="set collect.policy to untrained, pearl or task-conditioned",
         )
 
+    def script(self, initial: np.ndarray, task: np.ndarray) -> ScriptedEpisodes:
+        """Begin episodes of a hand-written rule; one that remembers overrides this.
+
+        Args:
+            initial: ``[N, initial_dim]`` starts.
+            task: ``[N, len(task_fields)]``.
+
+        Returns:
+            Maps the rows still running ``[M]``, their obs ``[M, obs_dim]`` and their standard
+            normal noise ``[M, action_dim]`` to actions ``[M, action_dim]`` in [-1, 1].
+        """
+        told = task.astype(np.float32)
+        return lambda rows, obs, noise: self.scripted_action(obs, told[rows], noise)
+
+    def summarise(
+        self, reward: np.ndarray, length: np.ndarray, task: np.ndarray
+    ) -> dict[str, object]:
+        """Say more of collected episodes than their returns, for the manifest.
+
+        Args:
+            reward: ``[T]`` true rewards, episode by episode.
+            length: ``[N]`` steps; T in all.
+            task: ``[N, len(task_fields)]``.
+
+        Returns:
+            Fields of the manifest; here none.
+        """
+        return {}
+
     def check_tasks(self, tasks: np.ndarray) -> None:
         """Refuse task parameters that this environment cannot take.
 
@@ -275,18 +308,17 @@ def draw_uniform(
     return np.concatenate([drawn[:num_train], drawn[train : train + num_test]])[:, None]
 
 
-def load_environment(definition: str, params: Mapping[str, object] | None = None) -> Environment:
-    """Build an environment from its import string.
+def find_environment(definition: str) -> type[Environment]:
+    """Find the class of an environment.
 
     Args:
         definition: ``package.module:Class``.
-        params: Keyword arguments of the class.
 
     Returns:
-        The environment.
+        The class.
 
     Raises:
-        ConfigError: The module, the class or a parameter does not exist.
+        ConfigError: The module or the class does not exist.
     """
     module_name, _, class_name = definition.partition(":")
     try:
@@ -306,6 +338,23 @@ def load_environment(definition: str, params: Mapping[str, object] | None = None
             expected="a subclass of smac_core.envs.definition:Environment",
             fix="correct env.definition in the config",
         )
+    return cls
+
+
+def load_environment(definition: str, params: Mapping[str, object] | None = None) -> Environment:
+    """Build an environment from its import string.
+
+    Args:
+        definition: ``package.module:Class``.
+        params: Keyword arguments of the class.
+
+    Returns:
+        The environment.
+
+    Raises:
+        ConfigError: The module, the class or a parameter does not exist.
+    """
+    cls = find_environment(definition)
     try:
         return cls(**dict(params or {}))
     except TypeError as error:

@@ -15,7 +15,6 @@ import numpy as np
 from smac_core.envs.definition import Environment, Physics
 from smac_core.errors import SimulationError
 
-BATCH = 64  # simulators that step together; enough to hide Python, small enough for the cache
 KEPT = 6  # sizes of batches whose simulators stay; episodes that end early make for many sizes
 
 Controller = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -38,9 +37,25 @@ class Plan:
     noise: np.ndarray
     initial: np.ndarray
 
+    @property
+    def horizon(self) -> int:
+        """Steps of the longest episode."""
+        return int(self.noise.shape[1])
+
     def part(self, rows: slice) -> Plan:
         """Return some of the episodes."""
         return Plan(self.task[rows], self.latent[rows], self.noise[rows], self.initial[rows])
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Acts by the environment's hand-written rule, which may remember each of its episodes.
+
+    Args:
+        env: The environment.
+    """
+
+    env: Environment
 
 
 @dataclass(frozen=True)
@@ -93,8 +108,7 @@ def concatenate(parts: Sequence[Episodes]) -> Episodes:
     return Episodes(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
 
 
-def _empty(env: Environment, num: int) -> Episodes:
-    horizon = env.horizon
+def _empty(env: Environment, num: int, horizon: int) -> Episodes:
     return Episodes(
         obs=np.zeros((num, horizon, env.obs_dim), dtype=np.float32),
         action=np.zeros((num, horizon, env.action_dim), dtype=np.float32),
@@ -152,15 +166,30 @@ def _describe(
         )
 
 
+def _actor(
+    controller: Controller | Scripted, plan: Plan
+) -> Callable[[slice | np.ndarray, np.ndarray, int], np.ndarray]:
+    """Make the function that acts in some rows of a plan, given their obs and the step."""
+    if isinstance(controller, Scripted):
+        script, every = controller.env.script(plan.initial, plan.task), np.arange(len(plan.task))
+        return lambda rows, obs, step: script(every[rows], obs, plan.noise[rows, step])
+    return lambda rows, obs, step: controller(obs, plan.latent[rows, step], plan.noise[rows, step])
+
+
 def run_batch(
-    env: Environment, physics: Physics, controller: Controller, plan: Plan, *, rewards: bool
+    env: Environment,
+    physics: Physics,
+    controller: Controller | Scripted,
+    plan: Plan,
+    *,
+    rewards: bool,
 ) -> Episodes:
     """Run one episode in every simulator of a batch, in lockstep.
 
     Args:
         env: The definition.
         physics: Exactly as many simulators as the plan has episodes.
-        controller: The policy.
+        controller: The policy, or the environment's script.
         plan: Tasks, latents, noise and starts.
         rewards: Whether the true reward is computed at all.
 
@@ -170,7 +199,8 @@ def run_batch(
     Raises:
         SimulationError: A start state, an action or a reward is not finite.
     """
-    out = _empty(env, len(plan.task))
+    out = _empty(env, len(plan.task), plan.horizon)
+    act = _actor(controller, plan)
     physics.reset(plan.initial, plan.task)
     obs, good = _observe(env, physics)
     if not good.all():
@@ -182,13 +212,13 @@ def run_batch(
         )
     active = np.ones(len(plan.task), dtype=bool)
     out.final_obs[:] = obs
-    states = np.zeros((len(plan.task), env.horizon + 1, physics.state.shape[1]))
+    states = np.zeros((len(plan.task), plan.horizon + 1, physics.state.shape[1]))
     states[:, 0] = physics.state
     action = np.zeros((len(plan.task), env.action_dim), dtype=np.float32)
-    for step in range(env.horizon):
+    for step in range(plan.horizon):
         # The policy costs as much as a step of light physics: only where one follows.
         rows = _rows_of(active)
-        action[rows] = controller(obs[rows], plan.latent[rows, step], plan.noise[rows, step])
+        action[rows] = act(rows, obs[rows], step)
         if not (np.abs(action[rows]) <= 1.0).all():
             raise SimulationError(
                 "policy gave an action that is not finite or outside the space",
@@ -224,20 +254,21 @@ class BatchDriver:
     Args:
         env: The definition.
         threads: How many batches run side by side; results do not depend on it.
-        batch: Simulators a batch; results do not depend on it.
+        batch: Simulators a batch; None: as the definition says. Results do not depend on it.
     """
 
-    def __init__(self, env: Environment, threads: int = 1, batch: int = BATCH) -> None:
+    def __init__(self, env: Environment, threads: int = 1, batch: int | None = None) -> None:
         self.env = env
         self.threads = threads
-        self.batch = batch
+        self.batch = batch or env.batch
         self._pools: list[dict[int, Physics]] = [{} for _ in range(threads)]
 
-    def run(self, controller: Controller, plan: Plan, *, rewards: bool) -> Episodes:
+    def run(self, controller: Controller | Scripted, plan: Plan, *, rewards: bool) -> Episodes:
         """Run every episode of the plan.
 
         Args:
-            controller: The policy; must be safe to call from several threads.
+            controller: The policy, which must be safe to call from several threads, or the
+                environment's script.
             plan: Tasks, latents, noise and starts.
             rewards: Whether the true reward is computed at all.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gymnasium
 
-from smac_core.envs.definition import load_environment
+from smac_core.envs.definition import find_environment
 
 DEFINITIONS = (
     "smac_core.envs.point_robot:PointRobot",
@@ -16,6 +16,12 @@ DEFINITIONS = (
     "smac_core.envs.humanoid_dir:HumanoidDir",
     "smac_core.envs.walker_param:WalkerParam",
     "smac_core.envs.hopper_param:HopperParam",
+)
+
+# Registered without PyBullet, too; making one then says how to get it.
+NEED_PYBULLET = (
+    "smac_core.envs.sawyer.environment:SawyerManipulation",
+    "smac_core.envs.sawyer.environment:SawyerManipulation8",
 )
 
 
@@ -31,7 +37,7 @@ def register(definition: str) -> str:
     Raises:
         ConfigError: There is no such environment.
     """
-    env = load_environment(definition)
+    env = find_environment(definition)
     if env.gym_id not in gymnasium.registry:
         gymnasium.register(
             env.gym_id,
@@ -42,5 +48,5 @@ def register(definition: str) -> str:
     return env.gym_id
 
 
-for _definition in DEFINITIONS:
+for _definition in (*DEFINITIONS, *NEED_PYBULLET):
     register(_definition)

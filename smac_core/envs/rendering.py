@@ -42,14 +42,43 @@ def make_renderer(definition: Environment, physics: Physics) -> Renderer:
         physics: Its simulators; the first one is drawn.
 
     Returns:
-        MuJoCo's renderer where the simulators have a MuJoCo model, else a raster of the position.
+        The simulators' own picture where they have one, MuJoCo's renderer where they have a MuJoCo
+        model, else a raster of the position.
 
     Raises:
         SmacError: There is a MuJoCo model and no way to draw it on this machine.
     """
+    if isinstance(physics, Pictured):
+        return OwnPicture(physics)
     if hasattr(physics, "model") and hasattr(physics, "data"):
         return MujocoRenderer(physics.model, physics.data[0])
     return PositionRaster(definition, physics)
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """Simulators that draw themselves."""
+
+    def picture(self) -> np.ndarray:
+        """Draw the first simulator, ``[height, width, 3]`` uint8."""
+
+
+class OwnPicture:
+    """Lets simulators draw themselves.
+
+    Args:
+        physics: The simulators.
+    """
+
+    def __init__(self, physics: Pictured) -> None:
+        self._physics = physics
+
+    def draw(self, task: np.ndarray) -> Image:
+        """Draw the first simulator; the task is not drawn."""
+        return self._physics.picture()
+
+    def close(self) -> None:
+        """Nothing to free."""
 
 
 class PositionRaster:

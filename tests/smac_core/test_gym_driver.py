@@ -15,7 +15,7 @@ from gymnasium.wrappers import ClipAction
 from smac_core.adaptation import act_at_random
 from smac_core.agent import prior
 from smac_core.envs import registration, rendering
-from smac_core.envs.definition import Environment
+from smac_core.envs.definition import Environment, find_environment
 from smac_core.envs.episodes import BatchDriver
 from smac_core.envs.gym_driver import SmacEnv
 from smac_core.envs.point_robot import PointRobot
@@ -187,7 +187,7 @@ def test_divergence_ends_the_episode_with_a_word(fault: str) -> None:
 
 
 def test_a_diverging_cheetah_ends_too() -> None:
-    class Wild(type(registration.load_environment("smac_core.envs.cheetah_vel:CheetahVel"))):  # type: ignore[misc]
+    class Wild(find_environment("smac_core.envs.cheetah_vel:CheetahVel")):  # type: ignore[misc]
         def initial_state(self, rng: np.random.Generator) -> np.ndarray:
             start: np.ndarray = super().initial_state(rng)
             start[9:] = 4e3

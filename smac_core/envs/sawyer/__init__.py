@@ -1,0 +1,1 @@
+"""Sawyer Manipulation: a simulated arm, drawers, a button, a tray and blocks, in PyBullet."""
