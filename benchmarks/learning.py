@@ -102,7 +102,14 @@ def _compare(
     seconds = interleave(works, effort)
     torch.set_float32_matmul_precision(before)
     for mine, theirs in (("highest", "highest"), ("medium", "highest"), ("medium", "medium")):
-        label = Label(name, f"{size}, {mine}", "updates/s", device=_device_name(device))
+        label = Label(
+            name,
+            f"{size}, {mine}",
+            "updates/s",
+            device=_device_name(device),
+            series=f"{size.partition(',')[0]}, {mine}, rows a task",
+            count=config.rows_per_task,
+        )
         columns = (2 * PRECISIONS.index(mine), 2 * PRECISIONS.index(theirs) + 1)
         yield make_row(
             label, f"published update, {theirs}", seconds[:, columns[0]], seconds[:, columns[1]]

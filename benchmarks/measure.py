@@ -24,6 +24,8 @@ class Row:
         unit: Of ``ours`` and ``baseline``; ``…/s`` is a rate, ``s…`` a time.
         ratio: Median over the rounds of baseline time / our time: above one, ours is faster.
         spread: Interquartile range of that ratio over the rounds, as a share of ``ratio``.
+        series: Rows of one name and series differ in ``count`` alone, apart from ``against``.
+        count: The size as a number, for figures; 0: there is none.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Row:
     unit: str
     ratio: float
     spread: float
+    series: str = ""
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ class Label:
     unit: str
     threads: int = 1
     device: str = "cpu"
+    series: str = ""
+    count: int = 0
 
 
 def make_row(label: Label, against: str, ours: np.ndarray, baseline: np.ndarray) -> Row:
@@ -153,6 +159,8 @@ def make_row(label: Label, against: str, ours: np.ndarray, baseline: np.ndarray)
         label.unit,
         float(ratio),
         float((high - low) / ratio),
+        label.series,
+        label.count,
     )
 
 

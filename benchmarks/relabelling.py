@@ -203,7 +203,9 @@ def _memory_rows(effort: Effort) -> Iterator[Row]:
     for num in (20_000,) if effort.quick else (1_000, 20_000, 1_000_000):
         labels = Labels(num)
         for threads in (1, 2):
-            label = Label("relabel", f"{num:,} rows of 40", "rows/s", threads)
+            label = Label(
+                "relabel", f"{num:,} rows of 40", "rows/s", threads, series="rows", count=num
+            )
             ours = Work(partial(labels.ours, threads))
             baselines = {
                 "torch, an episode at a time": Work(partial(labels.by_rows, EPISODE, num)),
@@ -214,14 +216,14 @@ def _memory_rows(effort: Effort) -> Iterator[Row]:
 
 
 def _store_rows(effort: Effort) -> Iterator[Row]:
-    for num in (20_000,) if effort.quick else (20_000, 500_000):
+    for num in (20_000,) if effort.quick else (2_000, 20_000, 500_000):
         labels = Labels(num)
         with tempfile.TemporaryDirectory() as folder:
             rollout = Path(folder, "rollout.zarr")
             write_rollout(rollout, labels)
             outs = Path(folder, "ours.zarr"), Path(folder, "plain.zarr")
             yield from compare(
-                Label("relabel-zarr", f"{num:,} rows of 40", "rows/s"),
+                Label("relabel-zarr", f"{num:,} rows of 40", "rows/s", series="rows", count=num),
                 Work(partial(store_to_store, rollout, outs[0], labels)),
                 {
                     "zarr + torch, an episode at a time": Work(

@@ -223,7 +223,12 @@ def rows(definition: str, effort: Effort) -> Iterator[Row]:
             driver = BatchDriver(env, threads, batch=min(env.batch, math.ceil(number / threads)))
             ours = Work(partial(run_ours, driver, agent, tasks[:number]))
             label = Label(
-                f"rollout-{env.env_id}", f"{number} simulators", "control steps/s", threads
+                f"rollout-{env.env_id}",
+                f"{number} simulators",
+                "control steps/s",
+                threads,
+                series="simulators",
+                count=number,
             )
             for row in compare(label, ours, baselines, effort):
                 lean = row.against == LEAN

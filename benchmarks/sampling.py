@@ -7,6 +7,7 @@ stacked, and converted to float32 tensors.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -20,7 +21,8 @@ from smac_core.networks import Shapes
 from smac_core.sampler import HostSampler
 
 CONFIG = LearnerConfig(num_tasks=4, rows_per_task=256, context_size=64)
-TASKS, ROWS_PER_TASK = 100, 5000
+TASKS, ROWS_PER_TASK = (1, 10, 100), 5000
+AGAINST = "float64 buffers, fancy indexing"
 SIZES = (Shapes(27, 8), Shapes(376, 17))  # ant, humanoid
 LATENT_DIM = 5
 FIELDS = ("obs", "action", "reward", "next_obs", "terminated")
@@ -159,7 +161,7 @@ def _plain_everything(sampler: PlainSampler, action_dim: int) -> int:
 
 
 def rows(name: str, effort: Effort) -> Iterator[Row]:
-    """Measure small and large observations.
+    """Measure small and large observations, from tables that fit a cache to those that do not.
 
     Args:
         name: ``sample``.
@@ -169,20 +171,24 @@ def rows(name: str, effort: Effort) -> Iterator[Row]:
         Two rows a size: transitions and contexts alone, and with the update's noise.
     """
     torch.set_num_threads(1)
-    tasks = TASKS // 10 if effort.quick else TASKS
-    for shapes in SIZES:
+    for shapes, tasks in itertools.product(SIZES, TASKS[1:2] if effort.quick else TASKS):
         dataset = make_dataset(shapes, tasks, ROWS_PER_TASK)
         ours, plain = _Ours(dataset), PlainSampler(dataset, CONFIG)
-        size = f"obs {shapes.obs_dim}, {tasks} x {ROWS_PER_TASK} rows"
-        against = "float64 buffers, fancy indexing"
+        size, count = f"obs {shapes.obs_dim}", tasks * ROWS_PER_TASK
         pairs = {
-            size: (Work(ours.rows), partial(_plain_rows, plain)),
-            f"{size}, with noise": (
+            "": (Work(ours.rows), partial(_plain_rows, plain)),
+            ", with noise": (
                 Work(ours.everything),
                 partial(_plain_everything, plain, shapes.action_dim),
             ),
         }
         for text, (mine, theirs) in pairs.items():
-            label = Label(name, text, "meta-batches/s")
-            yield from compare(label, mine, {against: Work(theirs)}, effort)
+            label = Label(
+                name,
+                f"{size}, {tasks} x {ROWS_PER_TASK} rows{text}",
+                "meta-batches/s",
+                series=f"{size}{text}, rows",
+                count=count,
+            )
+            yield from compare(label, mine, {AGAINST: Work(theirs)}, effort)
         del dataset, ours, plain, pairs  # gigabytes, before the next size makes its own
