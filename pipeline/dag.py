@@ -246,8 +246,39 @@ class Plan:
         every = 1 if self.run.evaluate_rounds == "all" else self.run.evaluate_rounds
         return sorted({*range(0, last + 1, every), last})
 
+    def filmed(self, env: str) -> tuple[str, int, int]:
+        """Chooses whose behaviour the video of an environment shows.
+
+        Args:
+            env: The environment.
+
+        Returns:
+            Method, seed and round: the first method with a self-supervised phase, if there is one,
+            the first seed, the last round.
+        """
+        rounds = {method: cf.num_rounds(self.run, env, method) for method in self.run.methods}
+        method = next((m for m in rounds if rounds[m] > 0), self.run.methods[0])
+        return method, self.run.seeds[0], rounds[method]
+
+    def filmed_checkpoint(self, env: str) -> str:
+        """Finds the checkpoint that the video of an environment shows.
+
+        Args:
+            env: The environment.
+
+        Returns:
+            The path.
+        """
+        method, seed, number = self.filmed(env)
+        if number == 0:
+            method = cf.offline_method(self.run, method)
+        phase = "meta_train" if number == 0 else f"round{number}/finetune"
+        return f"{self._folder(env, method, seed)}/{phase}/checkpoint.safetensors"
+
     def report_inputs(self) -> list[str]:
         """Lists what the report reads: tasks, datasets, evaluations, metrics, and their manifests.
+
+        A video needs the checkpoint that it shows as well.
 
         Returns:
             Paths.
@@ -260,6 +291,8 @@ class Plan:
             for method in self.run.methods:
                 for seed in self.run.seeds:
                     paths += self._run_outputs(env, method, seed)
+            if cf.stage_config(self.run, "report").video_frames:
+                paths.append(self.filmed_checkpoint(env))
         stores = [path for path in paths if path.endswith(".zarr")]
         return list(dict.fromkeys([*paths, *map(manifest_of, stores)]))
 

@@ -14,14 +14,20 @@ from pipeline.sections import EvaluateConfig
 from pipeline.stage import StageRun, for_each_seed
 from pipeline.store import write_store
 from pipeline.task_list import TaskList, read_tasks
-from smac_core.adaptation import Arm, MetaTest, act_at_random, do_nothing
+from smac_core.adaptation import (
+    MATCHED_EPISODE,
+    NOTHING_EPISODE,
+    OFFLINE_EPISODE,
+    PRIOR_EPISODE,
+    RANDOM_EPISODE,
+    Arm,
+    MetaTest,
+    act_at_random,
+    do_nothing,
+)
 from smac_core.dataset import Transitions, context_features
 from smac_core.envs.episodes import BatchDriver
 from smac_core.planning import EVALUATE_MATCHED, EVALUATE_OFFLINE, EVALUATE_TEST, EVALUATE_TRAIN
-
-# Numbers of the single-episode arms in the random streams, clear of the meta-episode's own.
-PRIOR_EPISODE, MATCHED_EPISODE, OFFLINE_EPISODE = 10_001, 10_002, 10_003
-NOTHING_EPISODE, RANDOM_EPISODE = 10_004, 10_005
 
 MANY_SEEDS = True  # one job may serve several seeds
 

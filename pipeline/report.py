@@ -10,12 +10,13 @@ from pathlib import Path
 from pipeline import config as cf
 from pipeline.cli import stage_main, stage_parser
 from pipeline.dag import code_digest
-from pipeline.files import lock, require_writable, write_text
+from pipeline.files import atomic_path, lock, require_writable, write_text
 from pipeline.manifest import write_manifest
 from pipeline.report_data import load_results
 from pipeline.report_figures import draw_figures
 from pipeline.report_numbers import summarise, summary_csv
 from pipeline.report_page import page
+from pipeline.report_video import make_videos
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -43,8 +44,11 @@ def run(args: argparse.Namespace) -> None:
             "figures": folder / "figures",
         }
         write_text(outputs["summary"], summary_csv(numbers))
-        figures = draw_figures(results, numbers, outputs["figures"])
-        write_text(args.out, page(results, numbers, figures))
+        with atomic_path(outputs["figures"]) as pictures:
+            pictures.mkdir()
+            figures = draw_figures(results, numbers, pictures)
+            videos = make_videos(results, config, pictures)
+        write_text(args.out, page(results, numbers, figures, videos))
         write_manifest(
             folder / "manifest.json",
             stage="report",

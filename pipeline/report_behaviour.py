@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from pipeline.intervals import Interval
 from pipeline.report_data import EnvResults
-from pipeline.report_numbers import FLOORS, MethodNumbers, mean
+from pipeline.report_numbers import MethodNumbers
+from pipeline.report_quantities import FLOORS
 from pipeline.report_style import (
     FLOOR,
     TEXT,
@@ -143,7 +144,7 @@ def _draw_velocities(axes: Axes, env: EnvResults, seeds: list[Paths]) -> None:
     for which, paths in enumerate(seeds):
         axes.plot(
             paths.tasks[:, target],
-            paths.velocity(env.control_seconds),
+            paths.velocity(env.definition.control_seconds),
             marker(which),
             color=colour(paths.place),
             alpha=0.75,
@@ -155,39 +156,30 @@ def _draw_velocities(axes: Axes, env: EnvResults, seeds: list[Paths]) -> None:
 
 
 def _draw_routes(axes: Axes, env: EnvResults, paths: Paths) -> None:
-    order = paths.tasks[:, 0]
-    span = float(np.ptp(order)) or 1.0
-    shades = matplotlib.colormaps["viridis"]((order - order.min()) / span * 0.92)
-    start = np.zeros(2) if env.tasks.fields == GOAL else paths.path[0, 0]
+    goals = env.tasks.fields == GOAL
+    ahead = env.definition.forward(paths.tasks)
+    turned = np.arctan2(ahead[:, 1], ahead[:, 0])
+    directed = not goals and np.ptp(turned) > 0
+    order = turned if directed else paths.tasks[:, 0]
+    span = 2.0 * np.pi if directed else float(np.ptp(order)) or 1.0
+    # A circle of colours for directions: 0 and 360 degrees are one.
+    colours = matplotlib.colormaps["hsv" if directed else "viridis"]
+    shades = colours((order - order.min()) / span * 0.92)
+    start = np.zeros(2) if goals else paths.path[0, 0]
+    reach = float(np.nanmax(np.linalg.norm(paths.path - start, axis=2))) if directed else 0.0
     for task, shade in enumerate(shades):
         route = paths.path[task]
+        if directed:  # where it should go
+            asked = start + np.outer([1.04, 1.16], ahead[task] * reach)
+            axes.plot(*asked.T, color=shade, linewidth=2.4)
         axes.plot(route[:, 0], route[:, 1], color=shade, linewidth=1.3, alpha=0.85)
         axes.plot(*paths.final()[task], "o", color=shade, markersize=3.5)
-        if env.tasks.fields == GOAL:
+        if goals:
             axes.plot(*paths.tasks[task], "*", color=shade, markersize=11, markeredgecolor="white")
     axes.plot(*start, "+", color=TEXT, markersize=9, markeredgewidth=1.6)
-    axes.set(xlabel="x, m", ylabel="y, m")
-    axes.set_aspect("equal")
-
-
-def misses(env: EnvResults, seeds: list[Paths]) -> tuple[str, float] | None:
-    """Measure how far behaviour is from what the task asks for.
-
-    Args:
-        env: What was read.
-        seeds: Paths of one checkpoint.
-
-    Returns:
-        What was measured and its mean over tasks and seeds; None: unknown for such tasks.
-    """
-    if VELOCITY in env.tasks.fields:
-        target = env.tasks.fields.index(VELOCITY)
-        error = [np.abs(p.velocity(env.control_seconds) - p.tasks[:, target]) for p in seeds]
-        return "error of the mean velocity (m/s)", float(mean(np.stack(error)))
-    if env.tasks.fields == GOAL:
-        error = [np.linalg.norm(p.final() - p.tasks, axis=1) for p in seeds]
-        return "distance from the goal at the end (m)", float(mean(np.stack(error)))
-    return None
+    axes.set(xlabel="x, m", ylabel="y, m" if env.definition.seen_from_above else "height, m")
+    if env.definition.seen_from_above:
+        axes.set_aspect("equal")
 
 
 def draw_collection(env: EnvResults, floors: Mapping[str, Interval]) -> Figure | None:

@@ -19,7 +19,7 @@ from pipeline.files import rerun
 from pipeline.manifest import read_manifest
 from pipeline.store import read_store
 from pipeline.task_list import TaskList, read_tasks
-from smac_core.envs.definition import load_environment
+from smac_core.envs.definition import Environment, load_environment
 from smac_core.errors import StoreError
 
 Columns = dict[str, np.ndarray]
@@ -33,12 +33,28 @@ class Evaluation:
     Args:
         steps: Environment steps without reward before it.
         arms: Arrays by name, by arm.
+        measures: Names of what ``measure`` holds, in its order.
         offline_mse: Squared error of the decoder on offline data; nan: not recorded.
+        count: How this run's meta-test counts: episodes, or transitions.
     """
 
     steps: int
     arms: Mapping[str, Mapping[str, np.ndarray]]
+    measures: tuple[str, ...]
     offline_mse: float
+    count: str = "episodes"
+
+    def adapted(self, tasks: str) -> Mapping[str, np.ndarray] | None:
+        """Find the arm of the protocol that this run reports.
+
+        Args:
+            tasks: ``test`` or ``train``.
+
+        Returns:
+            Its arrays; None: not measured.
+        """
+        suffix = "_transitions" if self.count == "transitions" else ""
+        return self.arms.get(f"{tasks}_online{suffix}")
 
 
 @dataclass(frozen=True)
@@ -105,18 +121,27 @@ class EnvResults:
     Args:
         name: Name of the environment.
         tasks: All tasks.
-        control_seconds: Time between two positions of a path (s).
+        definition: The environment itself: what its tasks and measures mean.
         methods: In the order of the preset.
         collection: Fields of the collection's manifest; None: there is none.
         collection_metrics: Learning curve of the collector.
+        offline_paths: Positions of one offline episode a training task, ``[H, 2]`` each (m).
+        checkpoint: Whose behaviour the video shows; None: no video is asked for, or it is missing.
     """
 
     name: str
     tasks: TaskList
-    control_seconds: float
+    definition: Environment
     methods: list[MethodResults] = field(default_factory=list)
     collection: dict[str, Any] | None = None
     collection_metrics: Columns = field(default_factory=dict)
+    offline_paths: list[np.ndarray] = field(default_factory=list)
+    checkpoint: Path | None = None
+
+    @property
+    def can_end_early(self) -> bool:
+        """Whether an episode can reach a terminal state."""
+        return type(self.definition).terminated is not Environment.terminated
 
 
 @dataclass
@@ -140,6 +165,17 @@ class Results:
     times: list[StageTime] = field(default_factory=list)
     versions: dict[str, set[str]] = field(default_factory=dict)
     read: dict[str, Path] = field(default_factory=dict)
+
+    def filmed(self, env: str) -> tuple[str, int, int]:
+        """Tell whose behaviour the video of an environment shows.
+
+        Args:
+            env: The environment.
+
+        Returns:
+            Method, seed and round.
+        """
+        return Plan(self.run).filmed(env)
 
 
 def load_results(run: cf.RunConfig, root: Path) -> Results:
@@ -187,7 +223,7 @@ class _Reader:
         config = cf.env_config(self.run, name)
         definition = load_environment(config.definition, config.params)
         tasks = read_tasks(folder / "tasks.json", definition)
-        env = EnvResults(name, tasks, definition.control_seconds)
+        env = EnvResults(name, tasks, definition)
         self._manifest(name, folder / "tasks.manifest.json")
         collect = folder / "collect"
         env.collection = self._manifest(
@@ -196,9 +232,32 @@ class _Reader:
         env.collection_metrics = self._metrics(
             collect / "metrics.csv", Missing(f"{name}: no metrics of the collection")
         )
+        if definition.seen_from_above:
+            self._offline_paths(env, collect / "transitions.zarr")
+        if cf.stage_config(self.run, "report").video_frames:
+            self._checkpoint(env)
         for method in self.run.methods:
             env.methods.append(self._method(env, method))
         self.results.envs.append(env)
+
+    def _checkpoint(self, env: EnvResults) -> None:
+        path = self.root / Path(self.plan.filmed_checkpoint(env.name)).relative_to(self.run.results)
+        if self._found(path, Missing(f"{env.name}: no checkpoint to film")):
+            env.checkpoint = path
+
+    def _offline_paths(self, env: EnvResults, path: Path) -> None:
+        """Keep the last episode of every training task, where the store has positions."""
+        if not self._found(path, Missing(f"{env.name}: no offline data to draw")):
+            return
+        arrays = read_store(path, "transitions", env_id=env.tasks.env_id).arrays
+        if "data/position" not in arrays:
+            return
+        ends = arrays["meta/episode_ends"]
+        last = {int(task): e for e, task in enumerate(arrays["meta/episode_task_id"])}
+        for task in env.tasks.train:
+            if task in last:
+                first = 0 if last[task] == 0 else int(ends[last[task] - 1])
+                env.offline_paths.append(arrays["data/position"][first : ends[last[task]]])
 
     def _method(self, env: EnvResults, name: str) -> MethodResults:
         method = MethodResults(
@@ -269,7 +328,9 @@ class _Reader:
         method.evaluations[seed, number] = Evaluation(
             int(store.attributes["self_supervised_steps"]),
             arms,
+            tuple(store.attributes["measures"]),
             float(mse) if isinstance(mse, int | float) else np.nan,
+            str(store.attributes["count"]),
         )
 
     def _evaluation_path(self, env: str, method: str, seed: int, number: int) -> Path:

@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.files import atomic_path
 from pipeline.report_behaviour import draw_collection, draw_paths, draw_training
 from pipeline.report_data import EnvResults, Results
-from pipeline.report_numbers import FLOORS, MethodNumbers, Numbers, mean
+from pipeline.report_numbers import MethodNumbers, Numbers
+from pipeline.report_paths import draw_context_paths, draw_tasks, draw_tracking
+from pipeline.report_quantities import FLOORS, mean
 from pipeline.report_style import (
     FLOOR,
     OFFLINE,
@@ -31,7 +32,7 @@ from pipeline.report_style import (
 )
 from pipeline.report_text import number
 
-CURVE, EPISODES = "return_against_steps", "return_by_episode"
+CURVE, EPISODES, TASKS = "return_against_steps", "return_by_episode", "tasks"
 _PLAIN: Any = {"fontsize": 10, "fontweight": "normal"}
 
 
@@ -41,26 +42,30 @@ def draw_figures(results: Results, numbers: Numbers, folder: Path) -> dict[str, 
     Args:
         results: What was read.
         numbers: What was computed.
-        folder: Is replaced.
+        folder: Where; it is there.
 
     Returns:
         The figures by name.
     """
     drawings: dict[str, Drawing] = {}
-    with styled(), atomic_path(folder) as temporary:
-        temporary.mkdir()
+    with styled():
 
         def keep(name: str, figure: Figure | None, alt: str) -> None:
             if figure is not None:
-                drawings[name] = save(figure, temporary, name, alt)
+                drawings[name] = save(figure, folder, name, alt)
 
         keep(CURVE, draw_curves(numbers), "Return on held-out tasks against steps without reward")
         keep(EPISODES, draw_episodes(results, numbers), "Return of each episode of a meta-episode")
+        keep(TASKS, draw_tasks(results.envs), "Training and held-out tasks")
         for env in results.envs:
             shift = draw_shift(env, numbers)
             keep(f"context_shift_{env.name}", shift, f"Posterior KL and returns, {env.name}")
             paths = draw_paths(env, numbers.methods[env.name])
             keep(f"behaviour_{env.name}", paths, f"Behaviour on held-out tasks, {env.name}")
+            contexts = draw_context_paths(env)
+            keep(f"context_paths_{env.name}", contexts, f"Paths under both contexts, {env.name}")
+            tracking = draw_tracking(env)
+            keep(f"tracking_{env.name}", tracking, f"Velocity over time, {env.name}")
             collection = draw_collection(env, numbers.floors[env.name])
             keep(f"collection_{env.name}", collection, f"Learning curve of collection, {env.name}")
             training = draw_training(env)

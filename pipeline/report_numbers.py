@@ -10,102 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.intervals import Interval, bootstrap_interval
-from pipeline.report_data import EnvResults, Evaluation, MethodResults, Results
+from pipeline.report_data import EnvResults, MethodResults, Results
+from pipeline.report_quantities import FLOORS, MEANINGS, mean, per_task, physical
 from pipeline.sections import ReportConfig
 from smac_core.errors import StoreError
-
-RETURNS = {
-    "test_return": "test_online",
-    "test_prior_return": "test_prior",
-    "train_return": "train_online",
-    "own_context_return": "train_matched",
-    "offline_context_return": "train_offline",
-    "nothing_return": "test_nothing",
-    "random_return": "test_random",
-}
-_ERRORS = {"test_decoder_mse": "test_online", "train_decoder_mse": "train_online"}
-_KL = {"own_context_kl": "train_matched", "offline_context_kl": "train_offline"}
-FLOORS = {"nothing_return": "do nothing", "random_return": "random actions"}
 
 _COLUMNS = (
     *("environment", "method", "round", "self_supervised_steps", "quantity"),
     *("mean", "low", "high", "num_seeds", "num_tasks"),
 )
-MEANINGS = {
-    "test_return": "return of the last episode on held-out tasks, after the agent has adapted to "
-    "its own exploration",
-    "test_prior_return": "return on held-out tasks with z drawn from the prior: no adaptation",
-    "train_return": "as test_return, on training tasks",
-    "own_context_return": "return on training tasks with z from a context of the agent's own "
-    "exploration",
-    "offline_context_return": "return on training tasks with z from an offline context of the same "
-    "size",
-    "nothing_return": "return of zero actions on the held-out tasks: a floor",
-    "random_return": "return of random actions on the held-out tasks: a floor",
-    "test_decoder_mse": "mean squared error of the decoded rewards in the last episode, held-out "
-    "tasks (reward units squared)",
-    "train_decoder_mse": "the same on training tasks",
-    "offline_decoder_mse": "the same on the offline data of those training tasks",
-    "own_context_kl": "KL of the posterior from the prior, own exploration (nats)",
-    "offline_context_kl": "KL of the posterior from the prior, offline contexts (nats)",
-    "kl_gap": "own_context_kl minus offline_context_kl (nats)",
-}
-
-
-def mean(values: np.ndarray, axis: int | tuple[int, ...] | None = None) -> np.ndarray:
-    """Average what is finite; nan where nothing is.
-
-    Args:
-        values: Any array.
-        axis: As NumPy's.
-
-    Returns:
-        The means.
-    """
-    known = np.isfinite(values)
-    count = np.asarray(known.sum(axis=axis))
-    total = np.asarray(np.where(known, values, 0.0).sum(axis=axis, dtype=np.float64))
-    out = np.full(count.shape, np.nan)
-    np.divide(total, count, out=out, where=count > 0)
-    return out
-
-
-def last_episode(returns: np.ndarray) -> np.ndarray:
-    """Pick the return of the last episode of every meta-episode.
-
-    Args:
-        returns: ``[T, R, E]``; nan: there was no such episode.
-
-    Returns:
-        ``[T, R]``; nan where there was no episode at all.
-    """
-    known = np.isfinite(returns)
-    last = returns.shape[2] - 1 - np.argmax(known[:, :, ::-1], axis=2)
-    picked: np.ndarray = np.take_along_axis(returns, last[:, :, None], axis=2)[:, :, 0]
-    return picked.astype(np.float64)
-
-
-def per_task(evaluation: Evaluation, quantity: str) -> np.ndarray | None:
-    """Compute one quantity of an evaluation, averaged over repeats.
-
-    Args:
-        evaluation: The meta-test.
-        quantity: A key of MEANINGS.
-
-    Returns:
-        ``[T]`` float64, or ``[1]`` for what has no tasks; None: not measured.
-    """
-    if quantity == "offline_decoder_mse":
-        return np.array([evaluation.offline_mse])
-    if quantity == "kl_gap":
-        own, offline = (per_task(evaluation, name) for name in _KL)
-        return None if own is None or offline is None else own - offline
-    arm = evaluation.arms.get(RETURNS.get(quantity) or _ERRORS.get(quantity) or _KL[quantity])
-    if arm is None:
-        return None
-    if quantity in RETURNS:
-        return mean(last_episode(arm["episode_return"]), axis=1)
-    return mean(arm["posterior_kl" if quantity in _KL else "decoder_mse"], axis=1)
 
 
 @dataclass
@@ -158,7 +71,7 @@ class MethodNumbers:
 
         Args:
             number: The round.
-            quantity: A key of MEANINGS.
+            quantity: A quantity of the report.
 
         Returns:
             ``[S]``; nan: that seed is missing.
@@ -238,16 +151,17 @@ def _method_numbers(
 ) -> MethodNumbers:
     online = method.rounds[-1] > 0
     out = MethodNumbers(env.name, method.name, method.label, seeds, online)
+    quantities = [*MEANINGS, *physical(env)]
     out.rounds = sorted({number for _, number in method.evaluations})
     for number in out.rounds:
         steps = [e.steps for (_, n), e in method.evaluations.items() if n == number]
         out.steps[number] = float(np.mean(steps))
-        for quantity in MEANINGS:
+        for quantity in quantities:
             table = _table(env, method, seeds, number, quantity)
             if table is not None:
                 out.tables[number, quantity] = table
                 out.at[number, quantity] = _interval(table, config)
-    for quantity in MEANINGS if out.adapted else ():
+    for quantity in quantities if out.adapted else ():
         pair = [out.tables.get((number, quantity)) for number in (0, out.rounds[-1])]
         if pair[0] is not None and pair[1] is not None:
             out.change[quantity] = _interval(pair[1] - pair[0], config)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 
 from pipeline import config as cf
-from pipeline.report_behaviour import GOAL, VELOCITY, find_paths, misses
 from pipeline.report_data import Results
 from pipeline.report_figures import CURVE, EPISODES, episode_means
-from pipeline.report_numbers import MEANINGS, Numbers
+from pipeline.report_html import figure, listed, paragraphs
+from pipeline.report_numbers import Numbers
+from pipeline.report_quantities import meanings
+from pipeline.report_scenes import behaviour_section, contexts_figure, tasks_section
 from pipeline.report_style import Drawing
 from pipeline.report_tables import (
     conclusion,
     model_table,
+    physical_table,
     returns_table,
     sources_table,
     table,
@@ -28,12 +30,13 @@ from pipeline.report_text import (
     episodes,
     floors,
     learning,
-    number,
     percent,
+    physical_meaning,
     sample,
     shift,
     shift_returns,
 )
+from pipeline.report_video import Video
 
 _CSS = """
 :root { color: #1f2933; background: #f4f5f7; }
@@ -73,13 +76,19 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _MISSING_SHOWN = 6  # rounds a seed
 
 
-def page(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
+def page(
+    results: Results,
+    numbers: Numbers,
+    figures: Mapping[str, Drawing],
+    videos: Mapping[str, Video],
+) -> str:
     """Write the page.
 
     Args:
         results: What was read.
         numbers: What was computed.
         figures: The figures by name.
+        videos: Videos, or why there is none, by environment.
 
     Returns:
         HTML.
@@ -90,11 +99,15 @@ def page(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -> 
         ("shift", "The context shift", _shift(results, numbers, figures)),
         ("numbers", "Returns, reward decoder and KL gap", _tables(results, numbers)),
         ("episodes", "Within a meta-episode", _episodes(results, numbers, figures)),
-        ("behaviour", "Behaviour on held-out tasks", _behaviour(results, numbers, figures)),
+        (
+            *("behaviour", "Behaviour on held-out tasks"),
+            behaviour_section(results, numbers, figures, videos),
+        ),
+        ("tasks", "The tasks", tasks_section(results, figures)),
         ("data", "The offline data", _data(results, figures)),
         ("training", "Training", _training(results, figures)),
         ("run", "This run", _run(results)),
-        ("reading", "How to read the numbers", _reading(numbers)),
+        ("reading", "How to read the numbers", _reading(results, numbers)),
     )
     links = "".join(f'<a href="#{key}">{escape(title)}</a>' for key, title, _ in sections)
     body = "".join(
@@ -116,42 +129,30 @@ def page(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -> 
     )
 
 
-def _paragraphs(sentences: Iterable[str]) -> str:
-    return "".join(f"<p>{escape(text)}</p>" for text in sentences if text)
-
-
-def _list(sentences: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in sentences if text)}</ul>"
-
-
-def _figure(drawing: Drawing | None, caption: Iterable[str], *, narrow: bool = False) -> str:
-    if drawing is None:
-        return _paragraphs(caption)
-    data = base64.b64encode(drawing.svg).decode()
-    return (
-        f'<figure><img{" class=narrow" if narrow else ""} alt="{escape(drawing.alt)}" '
-        f'src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{_paragraphs(caption)}</figcaption></figure>"
-    )
-
-
 def _conclusion(results: Results, numbers: Numbers) -> str:
     if not any(method.rounds for method in numbers):
         text = "<p>Nothing was evaluated yet.</p>"
     else:
         text = conclusion(numbers)
-        text += _paragraphs(
+        text += paragraphs(
             [
                 "Return of the last episode on held-out tasks, after adaptation. Rose and fell: "
                 "the interval of the change excludes zero.",
                 _reward_sources(results, numbers),
             ]
         )
-        text += _list(sample(numbers, env) for env in numbers.methods)
+        text += listed(sample(numbers, env) for env in numbers.methods)
+        text += "<h3>What these returns are, physically</h3>"
+        text += listed(
+            f"{env.name}, {physical_meaning(env, method)}"
+            for env in results.envs
+            for method in numbers.methods[env.name]
+            if physical_meaning(env, method)
+        )
     if not results.missing:
         return text
     head = "<p><strong>Missing from this run</strong></p>"
-    return text + f'<div class="missing">{head}{_list(_missing(results))}</div>'
+    return text + f'<div class="missing">{head}{listed(_missing(results))}</div>'
 
 
 def _reward_sources(results: Results, numbers: Numbers) -> str:
@@ -191,16 +192,16 @@ def _curves(numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
         "is one standard deviation over seeds as in the paper's Figure 5; a dash-dotted line is a "
         "method without a self-supervised phase; dashed lines are floors."
     )
-    out = _figure(figures.get(CURVE), [reading])
+    out = figure(figures.get(CURVE), [reading])
     for env, methods in numbers.methods.items():
         sentences = [f"{adaptation(method)} {above(method)}" for method in methods]
-        out += f"<h3>{escape(env)}</h3>" + _paragraphs([floors(numbers, env)])
-        out += _list(sentences)
+        out += f"<h3>{escape(env)}</h3>" + paragraphs([floors(numbers, env)])
+        out += listed(sentences)
     return out
 
 
 def _shift(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
-    out = _paragraphs(
+    out = paragraphs(
         [
             "At meta-test the context comes from the agent's own exploration, in training it came "
             "from the offline data. Both contexts here have the same size and belong to the same "
@@ -215,12 +216,16 @@ def _shift(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -
                 caption.append(f"{shift(method)} {shift_returns(method)}")
         caption = caption or [f"{env.name}: no posterior was measured."]
         out += f"<h3>{escape(env.name)}</h3>"
-        out += _figure(figures.get(f"context_shift_{env.name}"), caption)
+        out += figure(figures.get(f"context_shift_{env.name}"), caption)
+        out += contexts_figure(env, numbers, figures)
     return out
 
 
 def _tables(results: Results, numbers: Numbers) -> str:
-    return "".join(returns_table(env, numbers) + model_table(env, numbers) for env in results.envs)
+    return "".join(
+        returns_table(env, numbers) + physical_table(env, numbers) + model_table(env, numbers)
+        for env in results.envs
+    )
 
 
 def _episodes(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
@@ -233,29 +238,7 @@ def _episodes(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]
             after = episode_means(env, method.name, method.rounds[-1]) if method.adapted else None
             parts.append(episodes(method, episode_means(env, method.name, 0), after))
         caption.append(f"{env.name}: {' '.join(parts)}" if parts else "")
-    return _figure(figures.get(EPISODES), caption)
-
-
-def _behaviour(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
-    out = ""
-    for env in results.envs:
-        checkpoints = find_paths(env, numbers.methods[env.name])
-        measured = [
-            (seeds[0].title, misses(env, seeds)) for seeds in checkpoints if misses(env, seeds)
-        ]
-        seen = "a mark is a held-out task; on the dashed line the target is met"
-        if VELOCITY not in env.tasks.fields:
-            stars = "; stars are the goals" if env.tasks.fields == GOAL else ""
-            seen = f"paths on the held-out tasks, a colour a task, ending in a dot{stars}"
-            seen += f"; seed {checkpoints[0][0].seed}" if checkpoints else ""
-        caption = [f"{env.name}, last episode: {seen}."]
-        if measured and measured[0][1]:
-            parts = [f"{title}: {number(miss[1])}" for title, miss in measured if miss]
-            caption += [f"Mean {measured[0][1][0]}: {'; '.join(parts)}."]
-        if not checkpoints:
-            caption = [f"{env.name}: no paths were kept."]
-        out += _figure(figures.get(f"behaviour_{env.name}"), caption)
-    return out
+    return figure(figures.get(EPISODES), caption)
 
 
 def _data(results: Results, figures: Mapping[str, Drawing]) -> str:
@@ -264,7 +247,7 @@ def _data(results: Results, figures: Mapping[str, Drawing]) -> str:
         drawing = figures.get(f"collection_{env.name}")
         out += sources_table(env)
         if drawing is not None:
-            out += _figure(drawing, [learning(env)], narrow=True)
+            out += figure(drawing, [learning(env)], narrow=True)
     return out
 
 
@@ -277,14 +260,14 @@ def _training(results: Results, figures: Mapping[str, Drawing]) -> str:
             "actions alike, as imitation does."
         ]
         drawing = figures.get(f"training_{env.name}")
-        out += _figure(drawing, caption if drawing else [f"{env.name}: nothing was logged."])
+        out += figure(drawing, caption if drawing else [f"{env.name}: nothing was logged."])
     return out
 
 
 def _run(results: Results) -> str:
     versions = [(lib, ", ".join(sorted(v))) for lib, v in sorted(results.versions.items())]
     preset = json.dumps(dataclasses.asdict(results.run), indent=2, sort_keys=True)
-    out = _paragraphs(
+    out = paragraphs(
         ["Wall time and peak memory as each stage recorded them; jobs may have run side by side."]
     )
     out += times_table(results) + table(("library", "version"), versions, words=2)
@@ -304,9 +287,9 @@ def _run(results: Results) -> str:
     return out
 
 
-def _reading(numbers: Numbers) -> str:
+def _reading(results: Results, numbers: Numbers) -> str:
     config = numbers.config
-    out = _paragraphs(
+    out = paragraphs(
         [
             f"Every interval holds {percent(config.confidence)} of the means of "
             f"{config.bootstrap_samples:,} bootstrap resamples. Seeds and tasks are resampled "
@@ -319,6 +302,7 @@ def _reading(numbers: Numbers) -> str:
         ]
     )
     terms = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in MEANINGS.items()
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>"
+        for name, text in meanings(results.envs).items()
     )
     return f"{out}<dl>{terms}</dl>"

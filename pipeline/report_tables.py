@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from pipeline.intervals import Interval
 from pipeline.report_data import EnvResults, Results, StageTime
-from pipeline.report_numbers import FLOORS, MethodNumbers, Numbers
+from pipeline.report_numbers import MethodNumbers, Numbers
+from pipeline.report_quantities import FALL_RATE, FLOORS, in_words, measured
 from pipeline.report_text import number, percent, verdict, written
 
 _STAGES = ("tasks", "collect", "meta_train", "rollout", "relabel", "finetune", "evaluate")
@@ -114,7 +116,67 @@ def returns_table(env: EnvResults, numbers: Numbers) -> str:
     head = ("", *pair, "change", *pair, *pair, *pair)
     groups = (("", 1), ("test tasks", 3), ("test tasks, no adaptation", 2), ("train tasks", 2))
     note = f"{env.name}: mean return, and its interval below it"
-    return table(head, rows, note=note, groups=(*groups, ("above the better floor", 2)))
+    out = table(head, rows, note=note, groups=(*groups, ("above the better floor", 2)))
+    return out + (_counts_table(env, numbers) if env.can_end_early else "")
+
+
+def _counts_table(env: EnvResults, numbers: Numbers) -> str:
+    """Write both counts of the meta-test, which part where episodes end early."""
+    quantities = ("test_episodes_return", "test_transitions_return")
+    rows = [
+        (m.label, *(written(value) for q in quantities for value in (m.before(q), m.after(q))))
+        for m in numbers.methods[env.name]
+    ]
+    return table(
+        ("", *("before", "after") * 2),
+        rows,
+        groups=(("", 1), ("so many episodes", 2), ("so many transitions", 2)),
+        note=f"{env.name}: return on test tasks by both counts; the released code's is the second",
+    )
+
+
+def physical_table(env: EnvResults, numbers: Numbers) -> str:
+    """Write what the returns of an environment are physically: a return alone does not tell.
+
+    Args:
+        env: What was read.
+        numbers: All numbers.
+
+    Returns:
+        HTML.
+    """
+    names = measured(env)
+
+    def cell(name: str, value: Interval | None) -> str:
+        if value is None or name != FALL_RATE:
+            return written(value)
+        spread = f" [{percent(value.low)}, {percent(value.high)}]" if value.known else ""
+        return percent(value.mean) + spread
+
+    rows = []
+    for method in numbers.methods[env.name]:
+        cells = [written(method.before("test_return")), written(method.after("test_return"))]
+        for name in names:
+            quantity = f"test_{name}"
+            cells += [cell(name, method.before(quantity)), cell(name, method.after(quantity))]
+        rows.append((method.label, *cells))
+    for floor, interval in numbers.floors[env.name].items():
+        cells = [written(interval), ""]
+        for name in names:
+            quantity = f"{floor.removesuffix('_return')}_{name}"
+            known = [m.before(quantity) for m in numbers.methods[env.name] if m.before(quantity)]
+            cells += [cell(name, known[0] if known else None), ""]
+        rows.append((f"floor: {FLOORS[floor]}", *cells))
+    units = env.definition.measure_units
+    titles = [
+        "episodes that fell" if n == FALL_RATE else f"{in_words(n)}, {units[n]}" for n in names
+    ]
+    return table(
+        ("", *("before", "after") * (1 + len(names))),
+        rows,
+        groups=(("", 1), ("return", 2), *((title, 2) for title in titles)),
+        note=f"{env.name}: what the returns on held-out tasks are physically, last episode",
+    )
 
 
 def _pair(method: MethodNumbers, quantity: str) -> str:

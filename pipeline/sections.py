@@ -116,6 +116,7 @@ class ReportConfig:
 
     bootstrap_samples: int = 2000
     confidence: float = 0.95
+    video_frames: int = 67  # a scene, at most, of the video of each environment; 0: no videos
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,8 @@ def disagreement(section: object) -> str | None:
             fault = "a visit of no steps"
         case CollectConfig(initial_steps=0) | CollectConfig(horizon=0):
             fault = "no initial steps: no data to begin with"
-        case CollectConfig(policy="pearl", visit=VisitConfig(prior_steps=0)):
-            fault = "no prior steps: PEARL's visits have no context"
+        case CollectConfig(policy="pearl" | "task-conditioned", visit=VisitConfig(prior_steps=0)):
+            fault = "no prior steps: the visits of a collector that learns have no context"
         case AdaptationConfig(episodes=n, exploration_episodes=exploration) if exploration >= n:
             fault = f"{exploration} exploration episodes of {n}: none is left to measure"
         case AdaptationConfig(exploration_episodes=0):

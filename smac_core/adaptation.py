@@ -17,6 +17,9 @@ from smac_core.dataset import context_features
 from smac_core.envs.episodes import BatchDriver, Controller, Episodes
 from smac_core.planning import Key, flat_rows, generator, next_observations, plan_episodes
 
+# Numbers of the single-episode arms in the random streams, clear of the meta-episode's own.
+PRIOR_EPISODE, MATCHED_EPISODE, OFFLINE_EPISODE = 10_001, 10_002, 10_003
+NOTHING_EPISODE, RANDOM_EPISODE = 10_004, 10_005
 NO_EPISODE, TIME_LIMIT, TERMINATED, DIVERGED = range(4)  # codes of pipeline.store.EPISODE_ENDS
 
 

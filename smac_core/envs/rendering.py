@@ -34,12 +34,14 @@ class Renderer(Protocol):
         """Free what the renderer holds."""
 
 
-def make_renderer(definition: Environment, physics: Physics) -> Renderer:
+def make_renderer(definition: Environment, physics: Physics, *, shadows: bool = True) -> Renderer:
     """Choose how to draw an environment.
 
     Args:
         definition: The environment.
         physics: Its simulators; the first one is drawn.
+        shadows: Whether MuJoCo draws shadows and reflections; without a graphics card they take
+            two thirds of the time.
 
     Returns:
         The simulators' own picture where they have one, MuJoCo's renderer where they have a MuJoCo
@@ -51,7 +53,7 @@ def make_renderer(definition: Environment, physics: Physics) -> Renderer:
     if isinstance(physics, Pictured):
         return OwnPicture(physics)
     if hasattr(physics, "model") and hasattr(physics, "data"):
-        return MujocoRenderer(physics.model, physics.data[0])
+        return MujocoRenderer(physics.model, physics.data[0], shadows=shadows)
     return PositionRaster(definition, physics)
 
 
@@ -148,9 +150,10 @@ class MujocoRenderer:
     Args:
         model: ``mujoco.MjModel``.
         data: ``mujoco.MjData``.
+        shadows: Whether shadows and reflections are drawn.
     """
 
-    def __init__(self, model: Any, data: Any) -> None:
+    def __init__(self, model: Any, data: Any, *, shadows: bool = True) -> None:
         import mujoco  # noqa: PLC0415  # only those who draw need it
 
         self._mujoco, self._model, self._data = mujoco, model, data
@@ -158,6 +161,8 @@ class MujocoRenderer:
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            self._scene.flags[flag] = shadows and self._scene.flags[flag]
         self._options = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(model, self._camera)
