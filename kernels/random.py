@@ -40,7 +40,7 @@ _W0, _W1 = (np.uint64(step) for step in INCREMENTS)
 _LOW, _32 = np.uint64(LOW), np.uint64(32)
 
 # Blocks that are drawn together; their words stay in the first-level cache.
-CHUNK = 64
+CHUNK = 128
 
 _F = np.float32
 # Chebyshev fits: (ln(1 + g) - g + g²/2) / g³ for |g| <= 1/3, highest power first; then, for x² up
