@@ -100,7 +100,7 @@ for group in plan.groups("rollout"):
         conda:
             "config/conda.yaml"
         resources:
-            mem_mb=2000,
+            mem_mb=4000,
         params:
             **plan.params("rollout", group),
         shell:
@@ -129,7 +129,7 @@ for group in plan.groups("relabel"):
         conda:
             "config/conda.yaml"
         resources:
-            mem_mb=2000,
+            mem_mb=4000,
         params:
             **plan.params("relabel", group),
         shell:
@@ -160,7 +160,7 @@ for group in plan.groups("finetune"):
         conda:
             "config/conda.yaml"
         resources:
-            mem_mb=4000,
+            mem_mb=4000 * len(group.seeds),
             gpu=plan.gpu("finetune"),
         params:
             **plan.params("finetune", group),
@@ -189,7 +189,7 @@ for group in plan.groups("evaluate"):
         conda:
             "config/conda.yaml"
         resources:
-            mem_mb=2000,
+            mem_mb=4000,
         params:
             **plan.params("evaluate", group),
         shell:

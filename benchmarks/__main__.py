@@ -12,7 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import capturing, learning, relabelling, rollouts, sampling, starting
+from benchmarks import (
+    capturing,
+    learning,
+    relabelling,
+    remembering,
+    rollouts,
+    sampling,
+    scheduling,
+    starting,
+)
 from benchmarks.measure import FULL, QUICK, Effort, Row
 from benchmarks.table import describe_machine, format_row, header, versions
 from smac_core.envs.definition import load_environment
@@ -41,9 +50,11 @@ def sections() -> dict[str, Section]:
     found["learner-operations"] = partial(capturing.operation_rows, "learner-operations")
     for name in ("learner-graph-offline", "learner-graph-online"):
         found[name] = partial(capturing.graph_rows, name)
-    for stage in starting.ACTING:
+    for stage in starting.STAGES:
         found[f"stage-start-{stage}"] = partial(starting.start_rows, f"stage-start-{stage}")
-    found["dag-overhead"] = partial(starting.dag_rows, "dag-overhead")
+    for stage in remembering.STAGES:
+        found[f"memory-{stage}"] = partial(remembering.rows, f"memory-{stage}")
+    found["dag-overhead"] = partial(scheduling.rows, "dag-overhead")
     return found
 
 

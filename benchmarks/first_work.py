@@ -1,7 +1,7 @@
 """Runs a stage up to its first work and prints when that began, as ``time.monotonic()``.
 
-First work is the first episode, posterior or label: modules are imported, compiled code is loaded,
-inputs are read and checked. ``python -m benchmarks.first_work <stage> <its command line>``.
+First work is the first episode, posterior, label or update: modules are imported, compiled code is
+loaded, inputs are read and checked. ``python -m benchmarks.first_work <stage> <its command line>``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 import time
 from typing import NoReturn
 
+LEARNERS = ("meta_train", "finetune")
+
 
 def _stop(*_args: object, **_options: object) -> NoReturn:
     print(time.monotonic(), flush=True)
@@ -19,19 +21,22 @@ def _stop(*_args: object, **_options: object) -> NoReturn:
 
 
 def main(stage: str, words: list[str]) -> None:
-    """Run a stage until it first acts, infers or decodes.
+    """Run a stage until it first acts, infers, decodes or learns.
 
     Args:
-        stage: An acting stage.
+        stage: A stage that acts or learns.
         words: Its command line.
 
     Raises:
         RuntimeError: It came to its end without any of that.
     """
     module = importlib.import_module(f"pipeline.{stage}")
-    agent = importlib.import_module("smac_core.agent").Agent
-    driver = importlib.import_module("smac_core.envs.episodes").BatchDriver
-    agent.infer = agent.decode = driver.run = _stop
+    if stage in LEARNERS:
+        vars(importlib.import_module("pipeline.phase"))["train"] = _stop
+    else:
+        agent = importlib.import_module("smac_core.agent").Agent
+        driver = importlib.import_module("smac_core.envs.episodes").BatchDriver
+        agent.infer = agent.decode = driver.run = _stop
     module.run(module.make_parser().parse_args(words))
     raise RuntimeError(f"{stage} finished without work")
 

@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pipeline.dag import job_environment
@@ -17,6 +19,9 @@ from pipeline.dag import job_environment
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = Path(__file__).with_name("tiny.yaml")
 LONGEST_GAP = 30.0  # s; Snakemake was not running during a longer one
+
+
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Job:
         command: The shell command.
         started: Unix time (s).
         ended: Unix time (s).
-        work: What its manifest calls wall time: without start-up and exit (s).
+        work: What the manifests of its seeds call wall time: without start-up and exit (s).
     """
 
     rule: str
@@ -43,6 +48,28 @@ class Job:
         return self.ended - self.started
 
 
+def scratch() -> Path:
+    """Make a folder that lasts as long as this process.
+
+    Returns:
+        The folder.
+    """
+    _FOLDERS.append(tempfile.TemporaryDirectory(prefix="smac-bench-"))
+    return Path(_FOLDERS[-1].name)
+
+
+@cache
+def finished() -> tuple[Path, float, list[Job]]:
+    """Run the tiny DAG once for all rows.
+
+    Returns:
+        Its folder, its wall time (s), its jobs.
+    """
+    folder = scratch()
+    seconds = run_snakemake(folder)
+    return folder, seconds, read_jobs(folder)
+
+
 def read_jobs(folder: Path) -> list[Job]:
     """Read what Snakemake recorded.
 
@@ -50,25 +77,26 @@ def read_jobs(folder: Path) -> list[Job]:
         folder: Where it ran.
 
     Returns:
-        One entry for every job whose manifest is still there, oldest first.
+        One entry for every job whose manifests are still there, oldest first.
     """
     records = folder / ".snakemake" / "metadata"
-    jobs = []
+    jobs: dict[tuple[str, float], Job] = {}
     for path in records.rglob("*"):
         # Long names are cut into folders whose names begin with @.
         name = "".join(part.removeprefix("@") for part in path.relative_to(records).parts)
         if not path.is_file():
             continue
         manifest = folder / base64.urlsafe_b64decode(name).decode()
-        # Every output has a record; that of the manifest stands for the job.
+        # Every output has a record; those of the manifests, one a seed, stand for the job.
         if not manifest.name.endswith("manifest.json") or not manifest.is_file():
             continue
         record = json.loads(path.read_text())
         work = float(json.loads(manifest.read_text())["wall_time_s"])
-        jobs.append(
-            Job(record["rule"], record["shellcmd"], record["starttime"], record["endtime"], work)
-        )
-    return sorted(jobs, key=lambda job: job.started)
+        which = (record["shellcmd"], record["starttime"])
+        before = jobs[which].work if which in jobs else 0.0
+        times = (record["starttime"], record["endtime"])
+        jobs[which] = Job(record["rule"], record["shellcmd"], *times, before + work)
+    return sorted(jobs.values(), key=lambda job: job.started)
 
 
 def idle_seconds(jobs: Sequence[Job]) -> float:

@@ -9,7 +9,14 @@ import numpy as np
 
 from pipeline.store import EPISODE_SOURCES, Store, next_obs, read_store, write_store
 from smac_core.config import SliceConfig
-from smac_core.dataset import Dataset, Transitions, build_dataset, join, slice_rows
+from smac_core.dataset import (
+    Dataset,
+    Transitions,
+    build_dataset,
+    join,
+    slice_rows,
+    take_rows,
+)
 from smac_core.envs.definition import Environment
 from smac_core.episode_rows import EpisodeRows
 from smac_core.errors import ConfigError, StoreError
@@ -94,15 +101,19 @@ def as_transitions(store: Store, reward: np.ndarray | None = None) -> Transition
     )
 
 
-def read_offline(path: Path, env: Environment) -> Transitions:
-    """Read the offline dataset.
+def read_offline(
+    path: Path, env: Environment, task_ids: Sequence[int], slices: Sequence[SliceConfig]
+) -> Transitions:
+    """Read what a stage uses of the offline dataset: at the paper's size a tenth of it.
 
     Args:
         path: A transitions store with true rewards.
         env: The environment that it must belong to.
+        task_ids: The tasks that are used.
+        slices: The slices that are taken of each; they take the same rows of what is kept.
 
     Returns:
-        Its rows in collection order.
+        The rows of those slices in collection order.
 
     Raises:
         StoreError: Damaged, of another environment, or without rewards.
@@ -116,7 +127,9 @@ def read_offline(path: Path, env: Environment) -> Transitions:
             found=f"reward_source {store.attributes.get('reward_source')!r}",
             fix="pass results/<env>/collect/transitions.zarr",
         )
-    return as_transitions(store)
+    rows = as_transitions(store)
+    used = [chosen for selection in slices for chosen in offline_rows(rows, task_ids, selection)]
+    return take_rows(rows, np.unique(np.concatenate(used)))
 
 
 def read_labelled(

@@ -109,8 +109,9 @@ def measure(stage: StageRun, tasks: TaskList, model: TrainedModel) -> tuple[dict
         Arms by name, and the decoder's squared error on offline data.
     """
     args, config = stage.args, stage.section
+    train_ids = list(tasks.train[: config.train_tasks])
+    offline = read_offline(args.transitions, stage.env, train_ids, model.slices)
     driver = BatchDriver(stage.env)
-    offline = read_offline(args.transitions, stage.env)
 
     def meta_test(ids: list[int], purpose: int) -> MetaTest:
         return MetaTest(
@@ -123,7 +124,6 @@ def measure(stage: StageRun, tasks: TaskList, model: TrainedModel) -> tuple[dict
         )
 
     arms = _test_arms(meta_test(list(tasks.test), EVALUATE_TEST), floors=args.round == 0)
-    train_ids = list(tasks.train[: config.train_tasks])
     arms |= _train_arms(
         meta_test(train_ids, EVALUATE_TRAIN), _offline_features(offline, model, train_ids)
     )

@@ -49,7 +49,7 @@ def read_phase(stage: StageRun) -> SeedPhase:
     model = read_model(args.checkpoint, stage.env, current_round=args.round - 1)
     rounds = read_labelled(args.rollouts, args.rewards, stage.env, args.round)
     data = phase_dataset(
-        read_offline(args.transitions, stage.env),
+        read_offline(args.transitions, stage.env, tasks.train, model.slices),
         rounds,
         tasks.train,
         model.slices,

@@ -45,11 +45,12 @@ def read_phase(stage: StageRun, shared: list[Dataset]) -> SeedPhase:
     networks = config.networks
     slices = (config.replay, config.context or config.replay)
     if not shared:
+        train = read_tasks(args.tasks, stage.env).train
         shared.append(
             phase_dataset(
-                read_offline(args.transitions, stage.env),
+                read_offline(args.transitions, stage.env, train, slices),
                 [],
-                read_tasks(args.tasks, stage.env).train,
+                train,
                 slices,
                 "frozen",
                 context_next_obs=networks.context_next_obs,

@@ -42,7 +42,7 @@ def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.n
     args, config = stage.args, stage.section
     model = read_model(args.checkpoint, stage.env, current_round=0)
     agent = model.agent
-    offline = read_offline(args.transitions, stage.env)
+    offline = read_offline(args.transitions, stage.env, tasks.train, model.slices[1:])
     slots = {task: slot for slot, task in enumerate(tasks.train)}
     context_rows = offline_rows(offline, tasks.train, model.slices[1])
     contexts, noise = [], []

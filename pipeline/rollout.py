@@ -50,7 +50,7 @@ def _exploration_context(stage: StageRun, tasks: TaskList, model: TrainedModel) 
         earlier,
     )
     return phase_dataset(
-        read_offline(args.transitions, stage.env),
+        read_offline(args.transitions, stage.env, tasks.train, model.slices),
         rounds,
         tasks.train,
         model.slices,

@@ -186,6 +186,20 @@ def group_rows(per_slot: Sequence[np.ndarray]) -> Rows:
     return Rows(index.astype(np.int64), starts)
 
 
+def take_rows(transitions: Transitions, rows: np.ndarray) -> Transitions:
+    """Copy some rows.
+
+    Args:
+        transitions: All rows.
+        rows: Which, int64.
+
+    Returns:
+        Those rows, in that order.
+    """
+    names = Transitions.__dataclass_fields__
+    return Transitions(**{name: getattr(transitions, name)[rows] for name in names})
+
+
 def join(parts: Sequence[Transitions]) -> Transitions:
     """Concatenate the rows of several stores, oldest first.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import starting, tiny_run
+from benchmarks import scheduling, tiny_run
 from benchmarks.measure import Effort, Label, Work, interleave, make_row
 from benchmarks.tiny_run import Job
 
@@ -67,8 +67,19 @@ def test_jobs_are_read_from_snakemakes_records(tmp_path):
     assert [job.rule for job in jobs] == ["t", "rollout"]
     assert (jobs[1].seconds, jobs[1].work) == (4.0, 1.5)
     assert tiny_run.stage_words(jobs, "rollout") == "--seed 1 --out x"
-    row = starting._whole("dag-overhead", "tiny", jobs)
-    assert (row.ours, row.baseline, row.ratio) == (12.0, 3.0, 0.25)
+    row = scheduling.whole("dag-overhead", "tiny", jobs)
+    assert (row.ours, row.baseline) == (9.0, 3.0)
+    assert row.ratio == pytest.approx(1 / 3)
+
+
+def test_the_manifests_of_a_jobs_seeds_are_one_job(tmp_path):
+    record = {"rule": "rollout", "shellcmd": "x", "starttime": 5.0, "endtime": 9.0}
+    for seed in (0, 1):
+        manifest = f"results/seed{seed}/rollout/manifest.json"
+        write_record(tmp_path, manifest, **record)
+        (tmp_path / manifest).parent.mkdir(parents=True)
+        (tmp_path / manifest).write_text('{"wall_time_s": 1.5}')
+    assert [job.work for job in tiny_run.read_jobs(tmp_path)] == [3.0]
 
 
 def test_idle_time_counts_short_gaps_alone():

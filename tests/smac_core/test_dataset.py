@@ -15,6 +15,7 @@ from smac_core.dataset import (
     group_rows,
     join,
     slice_rows,
+    take_rows,
 )
 from smac_core.errors import StoreError
 
@@ -123,3 +124,19 @@ def test_numbers_that_are_not_finite_are_refused_where_they_are_used(field: str)
     build_dataset(t, [4, 7], rows, rows)
     with pytest.raises(StoreError, match=f"{field} is not finite"):
         build_dataset(t, [4, 7], rows, [rows[0], np.array([5])])
+
+
+@pytest.mark.parametrize("first", [SliceConfig(), SliceConfig("first", 3), SliceConfig("last", 3)])
+@pytest.mark.parametrize("second", [SliceConfig("last", 2), SliceConfig("first", 1)])
+def test_slices_take_the_same_rows_of_what_was_kept(
+    first: SliceConfig, second: SliceConfig
+) -> None:
+    """A stage keeps the rows of its slices alone, then takes the slices of what it kept."""
+    t = make_transitions(40)
+    wanted = [(task, s, codes) for task in (4, 7) for s, codes in ((first, ()), (second, (PRIOR,)))]
+    rows = [slice_rows(t, task, selection, codes) for task, selection, codes in wanted]
+    kept = take_rows(t, np.unique(np.concatenate(rows)))
+    for before, (task, selection, codes) in zip(rows, wanted, strict=True):
+        after = slice_rows(kept, task, selection, codes)
+        for name in Transitions.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(kept, name)[after], getattr(t, name)[before])
