@@ -37,7 +37,8 @@ def write_episodes(
         path: Where.
         env: The environment.
         rows: Episodes in collection order.
-        labels: Per episode ``task_id``, ``source`` and ``iteration``.
+        labels: Per episode ``task_id``, ``source`` and ``iteration``; ``buffer`` where it joins the
+            data of another task.
         params: What the environment was built with.
         rewards: Whether the store has a reward array.
     """
@@ -59,6 +60,8 @@ def write_episodes(
         "meta/episode_iteration": labels["iteration"].astype(np.int32),
         "meta/episode_ok": rows.ok,
     }
+    if "buffer" in labels:
+        arrays["meta/episode_buffer"] = labels["buffer"].astype(np.int32)
     if rewards:
         arrays["data/reward"] = rows.reward
     write_store(
@@ -96,9 +99,21 @@ def as_transitions(store: Store, reward: np.ndarray | None = None) -> Transition
         reward=np.ascontiguousarray(reward, dtype=np.float32),
         next_obs=np.ascontiguousarray(next_obs(store), dtype=np.float32),
         terminated=arrays["data/terminated"].astype(np.float32),
-        task_id=arrays["data/task_id"].astype(np.int64),
+        task_id=np.repeat(episode_buffers(store).astype(np.int64), lengths),
         source=np.repeat(arrays["meta/episode_source"].astype(np.int64), lengths),
     )
+
+
+def episode_buffers(store: Store) -> np.ndarray:
+    """Tell whose data each episode joins: its own task's, unless the store says otherwise.
+
+    Args:
+        store: A transitions store.
+
+    Returns:
+        ``[N]`` tasks.
+    """
+    return store.arrays.get("meta/episode_buffer", store.arrays["meta/episode_task_id"])
 
 
 def read_offline(
@@ -264,7 +279,7 @@ def phase_dataset(
     Args:
         offline: The offline dataset.
         rounds: Labelled rows of rounds 1..r.
-        task_ids: Training tasks, one slot each.
+        task_ids: Training tasks, one slot each; the tasks that only the rounds have come after.
         slices: Which offline rows are replay and which are context.
         growth: Which online rows join the context: all, prior or frozen (none).
         context_next_obs: Whether the encoder sees s'.
@@ -274,17 +289,20 @@ def phase_dataset(
 
     Source: smac-reference sections 3 and 5.2.
     """
-    replay, context = (offline_rows(offline, task_ids, s) for s in slices)
+    explored = {int(task) for part in rounds for task in np.unique(part.task_id)}
+    slots = (*task_ids, *sorted(explored - set(task_ids)))
+    none = [np.zeros(0, dtype=np.int64)] * (len(slots) - len(task_ids))
+    replay, context = ([*offline_rows(offline, task_ids, s), *none] for s in slices)
     base = len(offline)
     for part in rounds:
-        for slot, task in enumerate(task_ids):
+        for slot, task in enumerate(slots):
             rows = base + slice_rows(part, task, SliceConfig(), ())
             replay[slot] = np.concatenate([replay[slot], rows])
             if growth == "prior":
                 rows = base + slice_rows(part, task, SliceConfig(), [EPISODE_SOURCES["prior"]])
-            if growth != "frozen":
+            if growth != "frozen" or slot >= len(task_ids):  # there are no offline rows to keep to
                 context[slot] = np.concatenate([context[slot], rows])
         base += len(part)
     return build_dataset(
-        join([offline, *rounds]), task_ids, replay, context, context_next_obs=context_next_obs
+        join([offline, *rounds]), slots, replay, context, context_next_obs=context_next_obs
     )

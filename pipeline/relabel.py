@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 
 from pipeline.cli import stage_main, stage_parser
-from pipeline.data import as_transitions, check_round, offline_rows, read_offline
+from pipeline.data import as_transitions, check_round, episode_buffers, offline_rows, read_offline
 from pipeline.models import read_model
 from pipeline.sections import RelabelConfig
 from pipeline.stage import StageRun, for_each_seed
@@ -46,7 +46,7 @@ def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.n
     slots = {task: slot for slot, task in enumerate(tasks.train)}
     context_rows = offline_rows(offline, tasks.train, model.slices[1])
     contexts, noise = [], []
-    for episode, task in enumerate(rollout.arrays["meta/episode_task_id"]):
+    for episode, task in enumerate(episode_buffers(rollout)):
         if int(task) not in slots:
             raise StoreError(
                 "rollout on a task without offline data",

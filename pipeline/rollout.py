@@ -1,4 +1,4 @@
-"""Stage ``rollout``: the agent explores training tasks without rewards.
+"""Stage ``rollout``: the agent explores training tasks (or held-out ones) without rewards.
 
 The store that it writes has no reward array (unless the method is the oracle), so nothing
 downstream can use a true reward.
@@ -7,6 +7,7 @@ downstream can use a true reward.
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,45 @@ def _exploration_context(stage: StageRun, tasks: TaskList, model: TrainedModel) 
     )
 
 
+@dataclass(frozen=True)
+class Visits:
+    """Which tasks a round visits.
+
+    Args:
+        task_ids: ``[V]`` tasks that the agent acts in.
+        buffers: ``[V]`` tasks whose data the episodes join.
+        lenders: ``[V]`` training tasks whose data stand in for a buffer that is still empty.
+    """
+
+    task_ids: np.ndarray
+    buffers: np.ndarray
+    lenders: np.ndarray
+
+
+def draw_visits(config: RolloutConfig, tasks: TaskList, rng: np.random.Generator) -> Visits:
+    """Draw the tasks of a round, with replacement.
+
+    A held-out task has no offline data: without rewards, its episodes join those of a training task
+    drawn at random, by whose data they are labelled, as section 5.2 has it.
+
+    Args:
+        config: Says whether training or held-out tasks are explored, and whether with rewards.
+        tasks: All tasks.
+        rng: The round's generator.
+
+    Returns:
+        The visits.
+    """
+    train = np.asarray(tasks.train, dtype=np.int64)
+    if config.exploration_tasks == "train":
+        chosen = train[rng.integers(0, len(train), config.tasks_per_round)]
+        return Visits(chosen, chosen, chosen)
+    test = np.asarray(tasks.test, dtype=np.int64)
+    chosen = test[rng.integers(0, len(test), config.tasks_per_round)]
+    lenders = train[rng.integers(0, len(train), config.tasks_per_round)]
+    return Visits(chosen, chosen if config.record_rewards else lenders, lenders)
+
+
 def explore(stage: StageRun) -> None:
     """Visit tasks and write what happened.
 
@@ -72,13 +112,13 @@ def explore(stage: StageRun) -> None:
     tasks = read_tasks(args.tasks, stage.env)
     model = read_model(args.checkpoint, stage.env, current_round=args.round - 1)
     data = _exploration_context(stage, tasks, model)
-    visited = generator((args.seed, ROLLOUT, args.round)).integers(
-        0, len(tasks.train), config.tasks_per_round
-    )
-    task_ids = np.asarray(tasks.train)[visited]
+    visits = draw_visits(config, tasks, generator((args.seed, ROLLOUT, args.round)))
+    task_ids = visits.task_ids
+    slots = {task: slot for slot, task in enumerate(data.task_ids)}
 
     def context_of(visit: int, key: Key) -> np.ndarray:
-        rows = data.context.of(int(visited[visit]))
+        buffer = int(visits.buffers[visit])
+        rows = data.context.of(slots.get(buffer, slots[int(visits.lenders[visit])]))
         drawn = generator(key).integers(0, len(rows), config.visit.context_size)
         features: np.ndarray = data.features[rows[drawn]]
         return features
@@ -98,6 +138,8 @@ def explore(stage: StageRun) -> None:
         "source": result.source,
         "iteration": np.full(len(result.visit), args.round),
     }
+    if config.exploration_tasks == "test":
+        labels["buffer"] = visits.buffers[result.visit]
     write_episodes(
         args.out,
         stage.env,

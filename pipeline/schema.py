@@ -88,6 +88,13 @@ KINDS: Mapping[str, Kind] = {
             ArraySpec("meta/final_obs", "f4", ("episode", "obs_dim"), "observation after the last"),
             ArraySpec("meta/episode_task_id", "i4", ("episode",), "task of the episode"),
             ArraySpec(
+                "meta/episode_buffer",
+                "i4",
+                ("episode",),
+                "task whose data the episode joins, and that label it; absent: its own",
+                optional=True,
+            ),
+            ArraySpec(
                 "meta/episode_source",
                 "i1",
                 ("episode",),

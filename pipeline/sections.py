@@ -75,7 +75,7 @@ class RolloutConfig:
     tasks_per_round: int = 5
     visit: VisitConfig = field(default_factory=VisitConfig)
     context: Literal["growing", "offline"] = "growing"
-    exploration_tasks: Literal["train"] = "train"
+    exploration_tasks: Literal["train", "test"] = "train"  # test: the experiment of Figure 8
     record_rewards: bool = False  # the oracle only
 
 

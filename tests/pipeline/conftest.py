@@ -42,6 +42,7 @@ def make_transitions(lengths: tuple[int, ...] = (3, 1, 4), obs_dim: int = 2) -> 
         "meta/episode_ends": ends,
         "meta/final_obs": rng.normal(size=(episodes, obs_dim)).astype(np.float32),
         "meta/episode_task_id": task_id,
+        "meta/episode_buffer": task_id,
         "meta/episode_source": np.ones(episodes, dtype=np.int8),
         "meta/episode_iteration": np.zeros(episodes, dtype=np.int32),
         "meta/episode_ok": np.ones(episodes, dtype=bool),
