@@ -284,3 +284,26 @@ def _draw_metric(axes: Axes, env: EnvResults, name: str) -> None:
         axes.set_yscale("log")
     if name == "effective_sample_size":
         axes.set_ylim(min(0.9, lowest - 0.02), 1.01)  # else rounding errors fill the panel
+
+
+def draw_pictures(env: EnvResults) -> Figure | None:
+    """Draw what the tasks are about: a row of pictures for each behaviour.
+
+    Args:
+        env: What was read.
+
+    Returns:
+        The figure; None: this environment has no pictures.
+    """
+    pictures = env.definition.pictures()
+    if not pictures:
+        return None
+    count = max(len(strip) for strip in pictures.values())
+    figure, panels = grid(count * len(pictures), count, 1.35)
+    for axes in panels:
+        axes.set_axis_off()
+    for row, (name, strip) in enumerate(pictures.items()):
+        for axes, picture in zip(panels[row * count :], strip, strict=False):
+            axes.imshow(picture)
+        panels[row * count].set_title(name, loc="left", fontsize="small")
+    return figure

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.report_behaviour import draw_collection, draw_paths, draw_training
+from pipeline.report_behaviour import draw_collection, draw_paths, draw_pictures, draw_training
 from pipeline.report_data import EnvResults, Results
 from pipeline.report_numbers import MethodNumbers, Numbers
 from pipeline.report_paths import draw_context_paths, draw_tasks, draw_tracking
@@ -66,6 +66,8 @@ def draw_figures(results: Results, numbers: Numbers, folder: Path) -> dict[str, 
             keep(f"context_paths_{env.name}", contexts, f"Paths under both contexts, {env.name}")
             tracking = draw_tracking(env)
             keep(f"tracking_{env.name}", tracking, f"Velocity over time, {env.name}")
+            pictures = draw_pictures(env)
+            keep(f"pictures_{env.name}", pictures, f"Each behaviour, by its script, {env.name}")
             collection = draw_collection(env, numbers.floors[env.name])
             keep(f"collection_{env.name}", collection, f"Learning curve of collection, {env.name}")
             training = draw_training(env)

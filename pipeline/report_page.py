@@ -33,6 +33,7 @@ from pipeline.report_text import (
     percent,
     physical_meaning,
     sample,
+    scripted_success,
     shift,
     shift_returns,
 )
@@ -246,6 +247,11 @@ def _data(results: Results, figures: Mapping[str, Drawing]) -> str:
     for env in results.envs:
         drawing = figures.get(f"collection_{env.name}")
         out += sources_table(env)
+        success = (env.collection or {}).get("success")
+        if success is not None:
+            out += _figure(
+                figures.get(f"pictures_{env.name}"), [scripted_success(env.name, success)]
+            )
         if drawing is not None:
             out += figure(drawing, [learning(env)], narrow=True)
     return out

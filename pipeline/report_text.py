@@ -346,3 +346,27 @@ def average(values: np.ndarray) -> float:
         The mean, or nan.
     """
     return float(mean(values))
+
+
+def scripted_success(env: str, rates: Mapping[str, float]) -> str:
+    """Say how often the scripted data achieve the rewarded behaviour.
+
+    Args:
+        env: Name of the environment.
+        rates: ``success`` of the collection's manifest.
+
+    Returns:
+        A sentence.
+    """
+    parts = [f"{percent(rates[key])} of {name}" for key, name in _RATES.items()]
+    return (
+        f"{env}: each behaviour, by its script. The rewarded one, which the scripts do not know, "
+        f"is achieved in {', '.join(parts)} (published: {percent(rates['published'])})."
+    )
+
+
+_RATES = {
+    "per_transition": "transitions",
+    "final_step": "final steps",
+    "any_step": "episodes at some step",
+}

@@ -238,6 +238,14 @@ class Environment(ABC):
         """
         return {}
 
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Show what the tasks are about, for the report.
+
+        Returns:
+            By name a strip ``[frames, height, width, 3]`` uint8; here none.
+        """
+        return {}
+
     def check_tasks(self, tasks: np.ndarray) -> None:
         """Refuse task parameters that this environment cannot take.
 

@@ -11,6 +11,7 @@ from smac_core.envs.definition import Environment, displacement
 from smac_core.envs.sawyer import tasks as k
 from smac_core.envs.sawyer.crew import Crew, require_bullet
 from smac_core.envs.sawyer.physics import SawyerPhysics
+from smac_core.envs.sawyer.pictures import show
 from smac_core.envs.sawyer.skills import Script
 from smac_core.envs.sawyer.tables import CONTROL_SECONDS, HAND_GOAL
 from smac_core.errors import ConfigError
@@ -114,6 +115,10 @@ class SawyerManipulation(Environment):
     def script(self, initial: np.ndarray, task: np.ndarray) -> Script:
         """Begin scripted episodes: skills at random, without knowing the rewarded behaviour."""
         return Script(task, initial[:, 0], place=k.IN_TRAY in self.behaviours)
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Show each behaviour, by the scripted skill that achieves it."""
+        return show(self.make_physics(1), self.behaviours)
 
     def summarise(
         self, reward: np.ndarray, length: np.ndarray, task: np.ndarray
