@@ -12,7 +12,7 @@ from snakemake.utils import min_version
 min_version("9.19")
 sys.path[:] = [str(workflow.basedir), *sys.path, os.getcwd()]
 
-from pipeline.config import NAME
+from pipeline.config import NAME, left_out
 from pipeline.dag import Plan, job_environment, load_preset
 from smac_core.errors import ConfigError
 
@@ -32,9 +32,10 @@ try:
     plan.check()
     if plan.notice():
         logger.info(plan.notice())
+    for name, needed in left_out(run).items():
+        logger.info(f"{name} is left out: {needed} is not installed.")
 except ConfigError as fault:
     raise WorkflowError(str(fault)) from None
-
 os.environ.update(job_environment(workflow.basedir, os.environ))
 
 

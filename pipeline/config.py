@@ -11,6 +11,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ from smac_core.errors import ConfigError
 __all__ = [
     "ENV_STAGES", "NAME", "STAGES", "CollectConfig", "EnvConfig", "EvaluateConfig",
     "FinetuneConfig", "MetaTrainConfig", "MethodConfig", "RelabelConfig", "ReportConfig",
-    "RolloutConfig", "RunConfig", "StageConfig", "TasksConfig", "env_config", "load_run",
-    "method_config", "num_rounds", "offline_method", "preset_schema", "read_run", "resolved",
-    "section_json", "stage_config", "stage_module", "to_json",
+    "RolloutConfig", "RunConfig", "StageConfig", "TasksConfig", "env_config", "left_out",
+    "load_run", "method_config", "num_rounds", "offline_method", "preset_schema", "read_run",
+    "resolved", "section_json", "stage_config", "stage_module", "to_json",
 ]  # fmt: skip
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "config"
@@ -71,6 +72,10 @@ def load_run(mapping: Mapping[str, Any], where: object = "the preset") -> RunCon
         ConfigError: The first fault found.
     """
     run = build(RunConfig, mapping, where)
+    for module in run.envs_with.values():
+        check_name(module, _MODULE, "a module", f"{where}.envs_with")
+    there = [env for env in run.envs_with if env not in run.envs and env not in left_out(run)]
+    run = dataclasses.replace(run, envs=(*run.envs, *there))
     check_name(run.results, _FOLDER, "a folder", f"{where}.results")
     for kind, names in (("env", run.envs), ("method", run.methods), ("seed", run.seeds)):
         if not names or len(set(names)) < len(names):
@@ -85,6 +90,19 @@ def load_run(mapping: Mapping[str, Any], where: object = "the preset") -> RunCon
     for key, sections in run.settings.items():
         _check_settings(run, key, sections, f"{where}.settings.{key}")
     return run
+
+
+def left_out(run: RunConfig) -> dict[str, str]:
+    """Lists the environments of a preset that lack what they need.
+
+    Args:
+        run: The preset.
+
+    Returns:
+        Environment to the module that is not installed.
+    """
+    needs = run.envs_with.items()
+    return {env: module for env, module in needs if find_spec(module.partition(".")[0]) is None}
 
 
 def read_run(text_or_path: str) -> RunConfig:

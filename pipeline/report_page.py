@@ -249,9 +249,8 @@ def _data(results: Results, figures: Mapping[str, Drawing]) -> str:
         out += sources_table(env)
         success = (env.collection or {}).get("success")
         if success is not None:
-            out += _figure(
-                figures.get(f"pictures_{env.name}"), [scripted_success(env.name, success)]
-            )
+            caption = [scripted_success(env.name, success)]
+            out += figure(figures.get(f"pictures_{env.name}"), caption)
         if drawing is not None:
             out += figure(drawing, [learning(env)], narrow=True)
     return out

@@ -17,6 +17,7 @@ from gymnasium.utils.env_checker import check_env
 from smac_core.envs import registration
 from smac_core.envs.definition import load_environment
 from smac_core.envs.sawyer import crew as crews
+from smac_core.envs.sawyer import pictures
 from smac_core.envs.sawyer import tables as t
 from smac_core.envs.sawyer import tasks as k
 from smac_core.envs.sawyer.environment import SawyerManipulation, SawyerManipulation8
@@ -228,6 +229,20 @@ def test_the_two_drivers_agree_to_the_bit(env: SawyerManipulation8) -> None:
         physics.step(np.tile(action, (2, 1)), np.ones(2, dtype=bool))
         np.testing.assert_array_equal(obs, env.observe(physics.state)[1])
     made.close()
+
+
+def test_pictures_show_each_behaviour_from_start_to_success(env: SawyerManipulation8) -> None:
+    shown = pictures.show(env.make_physics(1), [k.HAND, k.OPEN_BOTTOM])
+    assert list(shown) == ["move hand", "open bottom drawer"]
+    for strip in shown.values():
+        assert strip.shape == (5, 240, 320, 3)
+        assert (strip[0] != strip[-1]).any(axis=2).mean() > 0.01
+    for behaviour in ALL:
+        task = pictures.scene_for(behaviour)
+        k.check_task(task[0], "here")
+        physics = env.make_physics(1)
+        physics.reset(np.zeros((1, 1)), task)
+        assert not k.achieved(physics.state, task)[0, behaviour]
 
 
 def test_registration_needs_no_simulator() -> None:
