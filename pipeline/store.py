@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
 
-from pipeline import chunks, files
+from pipeline import files
 from pipeline.schema import (
     COMMON_ATTRIBUTES,
     EPISODE_SOURCES,
@@ -45,11 +48,10 @@ __all__ = [
     "write_store",
 ]
 
-# What decoding a damaged array, or one that is not ours, may raise.
-_DAMAGE = (
-    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OSError),
-    *(RuntimeError, MemoryError, OverflowError),
-)
+_CHUNK_BYTES = 1 << 20  # in time only: whole stores are read at once, few files matter more
+# What a reader lets Zarr decode. No object type and no codec that could run code is on the list.
+_CODECS = {"bytes", "blosc", "crc32c"}
+_DATA_TYPES = {"float32", "int64", "int32", "int8", "bool"}
 _PACKAGES = ("numpy", "zarr", "mujoco", "gymnasium")
 
 
@@ -83,6 +85,29 @@ def array_digest(array: Array) -> str:
 def _content_digest(kind: str, attributes: Mapping[str, object], digests: Mapping[str, str]) -> str:
     content = {"kind": kind, "version": SCHEMA_VERSION, "attributes": attributes, "arrays": digests}
     return hashlib.sha256(files.json_bytes(content)).hexdigest()
+
+
+def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    rest = tuple(max(1, size) for size in shape[1:])
+    rows = _CHUNK_BYTES // (itemsize * math.prod(rest))
+    return (max(1, min(rows, shape[0])), *rest)
+
+
+def _write_array(folder: Path, path: str, spec: ArraySpec, array: Array) -> None:
+    target = zarr.create_array(
+        store=str(folder / path),
+        shape=array.shape,
+        chunks=_chunks(array.shape, array.dtype.itemsize),
+        dtype=array.dtype,
+        # An unwritten chunk reads as the fill value without a word; nan at least shows.
+        fill_value=np.nan if array.dtype.kind == "f" else 0,
+        compressors=[BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
+        dimension_names=spec.dims,
+        zarr_format=3,
+        # Else chunks of zeros or nan vanish, and a lost chunk cannot be told from an empty one.
+        config={"write_empty_chunks": True},
+    )
+    target[...] = array
 
 
 def _group_json(attributes: Mapping[str, object]) -> bytes:
@@ -145,7 +170,7 @@ def write_store(
     with files.atomic_path(path) as temporary:
         temporary.mkdir()
         for name, spec in specs.items():
-            chunks.write_array(temporary / name, arrays[name], spec.dims)
+            _write_array(temporary, name, spec, arrays[name])
         for group in {parent for name in specs for parent in Path(name).parents} - {Path()}:
             (temporary / group / "zarr.json").write_bytes(_group_json({}))
         recorded = {
@@ -179,8 +204,7 @@ def _read_root(path: Path) -> dict[str, Any]:
         )
     maps = [root.get("arrays"), root.get("files")]
     sound = all(isinstance(part, dict) for part in maps) and set(root) >= COMMON_ATTRIBUTES
-    whole = {"zarr_format": 3, "node_type": "group", "attributes": root}
-    if not sound or root != files.seal(root) or document != whole:
+    if not sound or root != files.seal(root) or files.json_bytes(document) != _group_json(root):
         raise StoreError("the attributes are damaged", where=path, fix=fix)
     if root["kind"] not in list(KINDS):
         raise StoreError("unknown kind of store", where=path, found=repr(root["kind"]))
@@ -234,37 +258,33 @@ def _check_files(path: Path, recorded: Mapping[str, str]) -> None:
             raise StoreError("the file is damaged", where=path / name, fix=fix)
 
 
-def _check_metadata(path: Path, dims: Sequence[str]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Refuses array metadata that a store of ours cannot have; gives shape and type."""
+def _check_metadata(path: Path) -> None:
+    """Refuses array metadata that a store of ours cannot have, before Zarr acts on it."""
     metadata = files.read_json(path / "zarr.json", StoreError)
     data_type = metadata.get("data_type") if isinstance(metadata, dict) else None
-    if not isinstance(metadata, dict) or data_type not in list(chunks.DATA_TYPES):
+    if not isinstance(metadata, dict) or data_type not in list(_DATA_TYPES):
         raise StoreError("the data type is not allowed", where=path, found=repr(data_type))
     codecs = metadata.get("codecs")
     codecs = codecs if isinstance(codecs, list) else [codecs]
     names = [codec.get("name") if isinstance(codec, dict) else codec for codec in codecs]
-    if metadata.get("storage_transformers") or names != list(chunks.CODECS):
+    if metadata.get("storage_transformers") or any(name not in list(_CODECS) for name in names):
         raise StoreError("the codec is not allowed", where=path, found=names)
-    dtype, shape = np.dtype(data_type), tuple(metadata["shape"])
-    expected = chunks.array_metadata(shape, dtype, dims)
-    if metadata != expected:
-        other = sorted(key for key, value in expected.items() if metadata.get(key) != value)
-        raise StoreError("the layout is not allowed", where=path, found=", ".join(other))
-    return shape, dtype
 
 
-def _read_array(path: Path, name: str, spec: ArraySpec, root: Mapping[str, Any]) -> Array:
+def _read_array(path: Path, name: str, root: Mapping[str, Any]) -> Array:
     where = path / name
     fix = files.rerun(path)
+    _check_metadata(where)
     try:
-        shape, dtype = _check_metadata(where, spec.dims)
+        source = zarr.open_array(str(where), mode="r", zarr_format=3)
+        if source.chunks != _chunks(source.shape, source.dtype.itemsize):
+            raise StoreError("unexpected chunks", where=where, found=source.chunks, fix=fix)
         stored = sum(file.startswith(f"{name}/c/") for file in root["files"])
-        expected = chunks.count_chunks(shape, dtype.itemsize)
-        if stored != expected:
-            text = f"{expected} chunks"
-            raise StoreError("chunks are missing", where=where, expected=text, found=stored)
-        array = chunks.read_array(where, shape, dtype)
-    except _DAMAGE as fault:
+        if stored != source.nchunks:
+            expected = f"{source.nchunks} chunks"
+            raise StoreError("chunks are missing", where=where, expected=expected, found=stored)
+        array = np.asarray(source[...])
+    except (ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError) as fault:
         raise StoreError("the array is damaged", where=where, found=fault, fix=fix) from fault
     if array_digest(array) != root["arrays"][name]:
         raise StoreError("the values are damaged", where=where, fix=fix)
@@ -297,11 +317,9 @@ def read_store(path: Path | str, kind: str, *, env_id: str | None = None) -> Sto
     if unknown := sorted(set(root["arrays"]) - set(allowed)):
         raise StoreError("the schema has no such array", where=path, found=", ".join(unknown))
     _check_files(path, root["files"])
-    there = root["arrays"]
-    arrays = {n: _read_array(path, n, spec, root) for n, spec in allowed.items() if n in there}
+    arrays = {name: _read_array(path, name, root) for name in allowed if name in root["arrays"]}
     check_content(path, kind, arrays, own)
-    digest = _content_digest(kind, own, root["arrays"])
-    return Store(path, kind, arrays, own, root["arrays"], digest)
+    return Store(path, kind, arrays, own, root["arrays"], recorded_digest(path))
 
 
 def check_store(path: Path | str) -> None:
