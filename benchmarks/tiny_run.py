@@ -80,7 +80,7 @@ def read_jobs(folder: Path) -> list[Job]:
         One entry for every job whose manifests are still there, oldest first.
     """
     records = folder / ".snakemake" / "metadata"
-    jobs: dict[tuple[str, float], Job] = {}
+    jobs: dict[str, Job] = {}
     for path in records.rglob("*"):
         # Long names are cut into folders whose names begin with @.
         name = "".join(part.removeprefix("@") for part in path.relative_to(records).parts)
@@ -92,10 +92,13 @@ def read_jobs(folder: Path) -> list[Job]:
             continue
         record = json.loads(path.read_text())
         work = float(json.loads(manifest.read_text())["wall_time_s"])
-        which = (record["shellcmd"], record["starttime"])
-        before = jobs[which].work if which in jobs else 0.0
-        times = (record["starttime"], record["endtime"])
-        jobs[which] = Job(record["rule"], record["shellcmd"], *times, before + work)
+        command, started, ended = record["shellcmd"], record["starttime"], record["endtime"]
+        if command in jobs:
+            # Snakemake notes the times of each output by itself, a moment apart.
+            other = jobs[command]
+            started, ended = min(started, other.started), max(ended, other.ended)
+            work += other.work
+        jobs[command] = Job(record["rule"], command, started, ended, work)
     return sorted(jobs.values(), key=lambda job: job.started)
 
 

@@ -55,14 +55,15 @@ def write_record(folder, output: str, **fields) -> None:
 
 
 def test_jobs_are_read_from_snakemakes_records(tmp_path):
-    common = {"shellcmd": "python -m pipeline.rollout --seed 1 --out x > log 2>&1"}
+    acting = "python -m pipeline.rollout --seed 1 --out x > log 2>&1"
     deep = "results/point-robot/smac/seed0/round1/rollout/manifest.json"
     for output, rule, started in ((deep, "rollout", 5.0), ("results/tasks.manifest.json", "t", 1)):
-        write_record(tmp_path, output, rule=rule, starttime=started, endtime=9.0, **common)
+        fields = {"rule": rule, "shellcmd": acting if rule == "rollout" else "x"}
+        write_record(tmp_path, output, starttime=started, endtime=9.0, **fields)
         (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / output).write_text('{"wall_time_s": 1.5}')
-    write_record(tmp_path, "results/x.zarr", rule="rollout", starttime=5, endtime=9, **common)
-    write_record(tmp_path, "gone/manifest.json", rule="rollout", starttime=5, endtime=9, **common)
+    for other in ("results/x.zarr", "gone/manifest.json"):
+        write_record(tmp_path, other, rule="rollout", shellcmd=acting, starttime=5, endtime=9)
     jobs = tiny_run.read_jobs(tmp_path)
     assert [job.rule for job in jobs] == ["t", "rollout"]
     assert (jobs[1].seconds, jobs[1].work) == (4.0, 1.5)
@@ -73,13 +74,13 @@ def test_jobs_are_read_from_snakemakes_records(tmp_path):
 
 
 def test_the_manifests_of_a_jobs_seeds_are_one_job(tmp_path):
-    record = {"rule": "rollout", "shellcmd": "x", "starttime": 5.0, "endtime": 9.0}
+    record = {"rule": "rollout", "shellcmd": "x"}
     for seed in (0, 1):
         manifest = f"results/seed{seed}/rollout/manifest.json"
-        write_record(tmp_path, manifest, **record)
+        write_record(tmp_path, manifest, **record, starttime=5.0 + seed, endtime=9.0 + seed)
         (tmp_path / manifest).parent.mkdir(parents=True)
         (tmp_path / manifest).write_text('{"wall_time_s": 1.5}')
-    assert [job.work for job in tiny_run.read_jobs(tmp_path)] == [3.0]
+    assert [(job.seconds, job.work) for job in tiny_run.read_jobs(tmp_path)] == [(5.0, 3.0)]
 
 
 def test_idle_time_counts_short_gaps_alone():
