@@ -21,6 +21,7 @@ from benchmarks import (
     sampling,
     scheduling,
     starting,
+    workers,
 )
 from benchmarks.measure import FULL, QUICK, Effort, Row
 from benchmarks.table import describe_machine, format_row, header, versions
@@ -42,6 +43,7 @@ def sections() -> dict[str, Section]:
     for definition in DEFINITIONS:
         name = f"rollout-{load_environment(definition).env_id}"
         found[name] = partial(rollouts.rows, definition)
+    found["sawyer-workers"] = partial(workers.rows, "sawyer-workers")
     found["sample"] = partial(sampling.rows, "sample")
     for name in ("relabel", "relabel-zarr"):
         found[name] = partial(relabelling.rows, name)

@@ -63,6 +63,8 @@ class Environment(ABC):
     measure_units: ClassVar[Mapping[str, str]] = {"forward_velocity": "m/s", "distance": "m"}
     batch: ClassVar[int] = 64
     """Simulators that step together: enough to hide Python, small enough for cache or memory."""
+    lanes: int = 1
+    """Batches that run side by side unless the driver is told otherwise."""
 
     @abstractmethod
     def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
@@ -98,6 +100,18 @@ class Environment(ABC):
         Returns:
             The batch.
         """
+
+    def make_lane(self, num: int, lane: int) -> Physics:
+        """Build simulators that step together, beside those of other lanes.
+
+        Args:
+            num: How many.
+            lane: Whose: batches of one lane never step at the same time.
+
+        Returns:
+            The batch.
+        """
+        return self.make_physics(num)
 
     @abstractmethod
     def observe(self, state: np.ndarray) -> np.ndarray:

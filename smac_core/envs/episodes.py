@@ -253,15 +253,18 @@ class BatchDriver:
 
     Args:
         env: The definition.
-        threads: How many batches run side by side; results do not depend on it.
-        batch: Simulators a batch; None: as the definition says. Results do not depend on it.
+        threads: How many batches run side by side; None: as the definition says. Results do not
+            depend on it.
+        batch: Most simulators a batch; None: as the definition says. Results do not depend on it.
     """
 
-    def __init__(self, env: Environment, threads: int = 1, batch: int | None = None) -> None:
+    def __init__(
+        self, env: Environment, threads: int | None = None, batch: int | None = None
+    ) -> None:
         self.env = env
-        self.threads = threads
+        self.threads = threads or env.lanes
         self.batch = batch or env.batch
-        self._pools: list[dict[int, Physics]] = [{} for _ in range(threads)]
+        self._pools: list[dict[int, Physics]] = [{} for _ in range(self.threads)]
 
     def run(self, controller: Controller | Scripted, plan: Plan, *, rewards: bool) -> Episodes:
         """Run every episode of the plan.
@@ -280,7 +283,8 @@ class BatchDriver:
                 diverged at its first step.
         """
         total = len(plan.task)
-        slices = [slice(i, min(i + self.batch, total)) for i in range(0, total, self.batch)]
+        size = min(self.batch, -(-total // self.threads))  # something to do for every thread
+        slices = [slice(i, min(i + size, total)) for i in range(0, total, size)]
 
         def work(lane: int) -> list[tuple[int, Episodes]]:
             done = []
@@ -313,6 +317,6 @@ class BatchDriver:
         if physics is None:
             if len(pool) == KEPT:
                 del pool[next(iter(pool))]  # the one that was not used for longest
-            physics = self.env.make_physics(num)
+            physics = self.env.make_lane(num, lane)
         pool[num] = physics
         return physics

@@ -70,17 +70,17 @@ def test_scripted_episodes_are_longer_than_online_ones_and_say_how_they_went(fol
 def test_workers_and_their_deaths_change_no_byte(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, calls = crews.Crew.step, []
+    step, calls = crews.Keeper.step, []
 
-    def killing(crew: crews.Crew, slots: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    def killing(keeper: crews.Keeper, slots: np.ndarray, actions: np.ndarray) -> np.ndarray:
         calls.append(len(slots))
         if len(calls) in {20, 90}:
-            process = crew.workers[len(calls) % 2].process
+            process = keeper.worker.process
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-        return step(crew, slots, actions)
+        return step(keeper, slots, actions)
 
-    monkeypatch.setattr(crews.Crew, "step", killing)
+    monkeypatch.setattr(crews.Keeper, "step", killing)
     out = folder / "two/transitions.zarr"
     assert call("collect", out, "--tasks", folder / "tasks.json", workers=2) == 0
     one, two = (read_manifest(folder / name / "manifest.json") for name in ("one", "two"))

@@ -80,7 +80,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_episodes_are_redone(
         seen = [physics.state.copy()]
         for step, action in enumerate(taken):
             if kill and step in {7, 8, 20}:
-                process = env.crew.workers[step % 2].process
+                process = physics._keeper.worker.process
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
             physics.step(action, active)

@@ -1,6 +1,6 @@
 """The parent's side of the worker processes: who runs which slot, and what if a worker dies.
 
-The crew keeps a journal of every running episode: its task and its actions. PyBullet repeats an
+A keeper has a journal of every running episode: its task and its actions. PyBullet repeats an
 episode bit for bit, so a worker that takes over replays the journals and nothing is lost.
 """
 
@@ -85,31 +85,30 @@ class Worker:
         self.process.wait()
 
 
-class Crew:
-    """Worker processes that share the slots: slot i runs in worker i modulo their number.
+class Keeper:
+    """One worker process, and the journal of the episodes that run in its slots.
+
+    Keepers know nothing of each other: threads that drive different ones never wait for each other.
 
     Args:
-        num: How many workers; results do not depend on it.
+        folder: Where the URDF files lie.
+        limit: How many scenes the worker may keep.
     """
 
-    def __init__(self, num: int) -> None:
-        require_bullet()
-        self.folder = Path(tempfile.mkdtemp(prefix="sawyer-"))
-        for name, text in all_files().items():
-            (self.folder / name).write_text(text)
-        self._limit = -(-SCENES // num)
-        self.workers = [Worker(self.folder, self._limit) for _ in range(num)]
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder, self._limit = folder, limit
+        self.worker = Worker(folder, limit)
         self.replaced = 0
         self._tasks: dict[int, np.ndarray] = {}
         self._actions: dict[int, list[np.ndarray]] = {}
         self._slots = 0
         self._unused: list[int] = []
         self._lock = threading.RLock()  # a batch may be forgotten, and released, in mid-call
-        self._finalizer = weakref.finalize(self, _dismiss, self.workers, self.folder)
 
-    def close(self) -> None:
-        """End the workers; may be called again."""
-        self._finalizer()
+    @property
+    def booked(self) -> int:
+        """How many slots are in use."""
+        return self._slots - len(self._unused)
 
     def book(self, num: int) -> np.ndarray:
         """Reserve slots.
@@ -182,38 +181,22 @@ class Crew:
             The picture's bytes.
         """
         with self._lock:
-            number = slot % len(self.workers)
-            return self._exchange({number: w.DRAW + np.float64(slot).tobytes()})[number]
+            return self._exchange(w.DRAW + np.float64(slot).tobytes())
 
     def _ask(self, kind: bytes, slots: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Send each worker its rows, and put the states together in the order of the slots."""
+        """Send rows, and return a state for each."""
         table = np.column_stack([slots, rows]).astype(np.float64)
-        owner = slots % len(self.workers)
-        messages = {int(n): kind + table[owner == n].tobytes() for n in np.unique(owner)}
-        states = np.empty((len(slots), k.STATE_DIM))
-        for number, reply in self._exchange(messages).items():
-            states[owner == number] = np.frombuffer(reply).reshape(-1, k.STATE_DIM)
-        return states
+        return np.frombuffer(self._exchange(kind + table.tobytes())).reshape(-1, k.STATE_DIM)
 
-    def _exchange(self, messages: dict[int, bytes]) -> dict[int, bytes]:
-        """Send messages to several workers at once and collect their answers."""
-        for number, message in messages.items():
-            self._send(number, message)
-        replies = {number: self._answer(number, message) for number, message in messages.items()}
-        # Checked once all have answered, so that a fault leaves no answer in a pipe.
-        return {number: _checked(reply) for number, reply in replies.items()}
-
-    def _send(self, number: int, message: bytes) -> None:
-        with contextlib.suppress(OSError):  # dead: waiting for its answer will show that
-            self.workers[number].connection.send_bytes(message)
-
-    def _answer(self, number: int, message: bytes) -> bytes:
+    def _exchange(self, message: bytes) -> bytes:
+        """Send a message and wait for its answer, from as many workers as that takes."""
+        self._send(message)
         for _ in range(DEATHS):
             try:
-                return self.workers[number].receive()
+                return _checked(self.worker.receive())
             except (EOFError, OSError):
-                self._replace(number)
-                self._send(number, message)
+                self._replace()
+                self._send(message)
         raise SimulationError(
             "a simulator's worker dies again and again",
             where="sawyer-manipulation",
@@ -222,27 +205,56 @@ class Crew:
             fix="look for a lack of memory; each scene takes about 30 MiB",
         )
 
-    def _replace(self, number: int) -> None:
+    def _send(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):  # dead: waiting for its answer will show that
+            self.worker.connection.send_bytes(message)
+
+    def _replace(self) -> None:
         """Start a worker in place of a dead one, and redo its running episodes."""
-        self.workers[number].stop()
-        self.workers[number] = worker = Worker(self.folder, self._limit)
+        self.worker.stop()
+        self.worker = worker = Worker(self._folder, self._limit)
         self.replaced += 1
-        mine = [slot for slot in self._tasks if slot % len(self.workers) == number]
         try:
-            if mine:
-                rows = [[slot, *self._tasks[slot]] for slot in mine]
+            if self._tasks:
+                rows = [[slot, *task] for slot, task in self._tasks.items()]
                 worker.connection.send_bytes(w.RESET + np.array(rows).tobytes())
                 _checked(worker.receive())
-            for step in range(max((len(self._actions[slot]) for slot in mine), default=0)):
-                rows = [
-                    [slot, *self._actions[slot][step]]
-                    for slot in mine
-                    if step < len(self._actions[slot])
-                ]
+            journals = {slot: self._actions[slot] for slot in self._tasks}
+            for step in range(max(map(len, journals.values()), default=0)):
+                rows = [[slot, *acts[step]] for slot, acts in journals.items() if step < len(acts)]
                 worker.connection.send_bytes(w.STEP + np.array(rows, np.float64).tobytes())
                 _checked(worker.receive())
         except (EOFError, OSError):
             return  # dead again; the next wait for its answer shows that
+
+
+class Crew:
+    """The worker processes of an environment, each with its keeper.
+
+    Args:
+        num: How many workers; results do not depend on it.
+    """
+
+    def __init__(self, num: int) -> None:
+        require_bullet()
+        self.folder = Path(tempfile.mkdtemp(prefix="sawyer-"))
+        for name, text in all_files().items():
+            (self.folder / name).write_text(text)
+        self.keepers = [Keeper(self.folder, -(-SCENES // num)) for _ in range(num)]
+        self._finalizer = weakref.finalize(self, _dismiss, self.keepers, self.folder)
+
+    @property
+    def replaced(self) -> int:
+        """How many workers died and were replaced."""
+        return sum(keeper.replaced for keeper in self.keepers)
+
+    def close(self) -> None:
+        """End the workers; may be called again."""
+        self._finalizer()
+
+    def least_busy(self) -> Keeper:
+        """Return the keeper with the fewest slots in use, the first of several."""
+        return min(self.keepers, key=lambda keeper: keeper.booked)
 
 
 def _checked(reply: bytes) -> bytes:
@@ -252,7 +264,7 @@ def _checked(reply: bytes) -> bytes:
     return reply[1:]
 
 
-def _dismiss(workers: list[Worker], folder: Path) -> None:
-    for worker in workers:
-        worker.stop()
+def _dismiss(keepers: list[Keeper], folder: Path) -> None:
+    for keeper in keepers:
+        keeper.worker.stop()
     shutil.rmtree(folder, ignore_errors=True)

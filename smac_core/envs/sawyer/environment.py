@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -56,15 +57,17 @@ class SawyerManipulation(Environment):
                 found=workers,
             )
         require_bullet()
-        self._workers = workers
+        self._workers = self.lanes = workers
         self._crew: Crew | None = None
+        self._lock = threading.Lock()
 
     @property
     def crew(self) -> Crew:
         """The workers, which start when they are first asked for."""
-        if self._crew is None:
-            self._crew = Crew(self._workers)
-        return self._crew
+        with self._lock:
+            if self._crew is None:
+                self._crew = Crew(self._workers)
+            return self._crew
 
     def close(self) -> None:
         """End the workers; may be called again."""
@@ -87,8 +90,12 @@ class SawyerManipulation(Environment):
         return np.array([float(rng.integers(2**32))])
 
     def make_physics(self, num: int) -> SawyerPhysics:
-        """Book simulators in the worker processes."""
-        return SawyerPhysics(self.crew, num)
+        """Book simulators in the worker process with the fewest."""
+        return SawyerPhysics(self.crew.least_busy(), num)
+
+    def make_lane(self, num: int, lane: int) -> SawyerPhysics:
+        """Book simulators in the lane's own worker process: lanes do not wait for each other."""
+        return SawyerPhysics(self.crew.keepers[lane % self._workers], num)
 
     def observe(self, state: np.ndarray) -> np.ndarray:
         """Observe hand, gripper, object, lego block, drawers and button; absent ones are 0."""

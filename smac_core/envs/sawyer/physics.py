@@ -1,4 +1,4 @@
-"""The batch of simulators that the drivers see; the work is done by a crew of workers."""
+"""The batch of simulators that the drivers see; a worker process does the work."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ import weakref
 import numpy as np
 
 from smac_core.envs.sawyer import tasks as k
-from smac_core.envs.sawyer.crew import Crew
+from smac_core.envs.sawyer.crew import Keeper
 from smac_core.envs.sawyer.scene import HEIGHT, WIDTH
 
 
 class SawyerPhysics:
-    """Simulators in worker processes.
+    """Simulators in one worker process.
 
     Args:
-        crew: Who runs them.
+        keeper: Of the worker that runs them.
         num: How many.
     """
 
-    def __init__(self, crew: Crew, num: int) -> None:
-        self._crew = crew
-        self._slots = crew.book(num)
-        weakref.finalize(self, crew.release, self._slots).atexit = False
+    def __init__(self, keeper: Keeper, num: int) -> None:
+        self._keeper, self._slots = keeper, keeper.book(num)
+        weakref.finalize(self, keeper.release, self._slots).atexit = False
         self.state = np.zeros((num, k.STATE_DIM))
         self.previous = np.zeros((num, k.STATE_DIM))
         self.ok = np.ones(num, dtype=bool)
 
     def reset(self, initial: np.ndarray, tasks: np.ndarray) -> None:
         """Put every scene at its start, which is the same in every episode of a task."""
-        self.state[:] = self._crew.reset(self._slots, tasks)
+        self.state[:] = self._keeper.reset(self._slots, tasks)
         self.previous[:] = self.state
         self.ok[:] = np.isfinite(self.state).all(axis=1)
 
@@ -37,10 +36,10 @@ class SawyerPhysics:
         """Take one control step in the active scenes."""
         self.previous[:] = self.state
         if active.any():
-            self.state[active] = self._crew.step(self._slots[active], action[active])
+            self.state[active] = self._keeper.step(self._slots[active], action[active])
         self.ok[:] = np.isfinite(self.state).all(axis=1)
 
     def picture(self) -> np.ndarray:
         """Draw the first simulator, ``[240, 320, 3]`` uint8."""
-        data = np.frombuffer(self._crew.draw(int(self._slots[0])), dtype=np.uint8)
+        data = np.frombuffer(self._keeper.draw(int(self._slots[0])), dtype=np.uint8)
         return data.reshape(HEIGHT, WIDTH, 3).copy()
