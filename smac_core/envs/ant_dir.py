@@ -45,6 +45,7 @@ class AntDir(Environment):
     task_low = (0.0,)
     task_high = (360.0,)
     num_tasks = (100, 20)  # of the authors' list
+    not_in_rows = "the torso's way over the step"
     seen_from_above = True
 
     def __init__(self, reward: str = "pearl") -> None:

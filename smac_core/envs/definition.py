@@ -65,6 +65,8 @@ class Environment(ABC):
     """Simulators that step together: enough to hide Python, small enough for cache or memory."""
     lanes: int = 1
     """Batches that run side by side unless the driver is told otherwise."""
+    not_in_rows: ClassVar[str | None] = "what the reward reads, as far as the definition says"
+    """What the reward of a stored transition needs and no row holds; None: ``reward_of_rows``."""
 
     @abstractmethod
     def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
@@ -139,6 +141,40 @@ class Environment(ABC):
         Returns:
             ``[N]`` float64, unscaled.
         """
+
+    def reward_of_rows(
+        self,
+        obs: np.ndarray,
+        action: np.ndarray,
+        next_obs: np.ndarray,
+        task: np.ndarray,
+        first: np.ndarray,
+    ) -> np.ndarray:
+        """Compute the rewards that a task would have given for stored transitions.
+
+        An environment whose observations determine them overrides this and sets ``not_in_rows``
+        to None.
+
+        Args:
+            obs: ``[N, obs_dim]``.
+            action: ``[N, action_dim]`` in [-1, 1].
+            next_obs: ``[N, obs_dim]``.
+            task: ``[N, len(task_fields)]``, of any task, not that of the data alone.
+            first: ``[N]`` bool, whether the step is the first of its episode.
+
+        Returns:
+            ``[N]`` float64, unscaled.
+
+        Raises:
+            ConfigError: The rows do not determine them.
+        """
+        raise ConfigError(
+            "rewards of other tasks cannot be computed from stored transitions",
+            where=f"environment {self.env_id}",
+            expected="observations that determine the reward",
+            found=f"missing in them: {self.not_in_rows}",
+            fix="use the method borel-no-rr, or set meta_train.relabel_probability to 0",
+        )
 
     def terminated(self, state: np.ndarray) -> np.ndarray:
         """Tell which simulators are in a terminal state; a time limit is none.

@@ -42,6 +42,7 @@ class HumanoidDir(Environment):
     task_low = (0.0,)
     task_high = (2.0 * np.pi,)
     num_tasks = (50, 5)
+    not_in_rows = "the way of the centre of mass over the step"
     seen_from_above = True
 
     def __init__(self) -> None:

@@ -44,6 +44,7 @@ class SawyerManipulation(Environment):
     task_low = k.LOW
     task_high = k.HIGH
     num_tasks = (50, 10)
+    not_in_rows = "the scene: a step in one is none in another"
     seen_from_above = True
     measure_units: ClassVar[Mapping[str, str]] = {"goal_distance": "m", "distance": "m"}
     behaviours: ClassVar[tuple[int, ...]] = (k.HAND, k.OPEN_TOP, k.OPEN_BOTTOM)
