@@ -16,7 +16,6 @@ import torch
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.cli import Progress
 from pipeline.files import json_bytes, write_text
-from smac_core.engine import Engine
 from smac_core.errors import CheckpointError
 
 SAVE_SECONDS = 30.0  # between resume states; what a kill can lose
@@ -38,6 +37,13 @@ class Updates(Protocol):
 
     def load_state(self, state: Mapping[str, np.ndarray], seed: int = 0) -> None:
         """Restore what ``state`` copied."""
+
+
+class Advances(Protocol):
+    """Takes updates: an engine of ``smac_core.engine``, or a learner that feeds itself."""
+
+    def advance(self, limit: int) -> None:
+        """Take at least one update and at most ``limit``."""
 
 
 @dataclass
@@ -130,7 +136,7 @@ def single_thread(precision: str) -> None:
 
 def train(
     learner: Updates,
-    engine: Engine,
+    engine: Advances,
     total: int,
     log_every: int,
     resumes: Sequence[Resume],
