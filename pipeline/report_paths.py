@@ -155,7 +155,7 @@ def draw_context_paths(env: EnvResults) -> Figure | None:
     if paths is None:
         return None
     count = len(paths.rounds)
-    figure, panels = grid(2 * count, count, 4.4, WIDTH if count > 1 else 5.5)
+    figure, panels = grid(2 * count, 2, 4.4)  # of one round, the two figures side by side
     for place, axes in enumerate(panels):
         column = place % count
         if place >= count:

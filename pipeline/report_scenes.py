@@ -105,10 +105,11 @@ def contexts_figure(env: EnvResults, numbers: Numbers, figures: Mapping[str, Dra
     if drawing is None or paths is None:
         return ""
     method = next(m for m in numbers.methods[env.name] if m.label == paths.label)
+    first, second = ("Above", "Below") if len(paths.rounds) > 1 else ("Left", "Right")
     told = (
         f"{paths.label}, seed {paths.seed}: a path for each of {len(paths.own[0])} training tasks. "
-        "Above, the paper's Figure 6: where the adapted agent goes after offline contexts (blue) "
-        "and after its own exploration (orange). Below, its Figure 7: the same with the "
+        f"{first}, the paper's Figure 6: where the adapted agent goes after offline contexts (blue)"
+        f" and after its own exploration (orange). {second}, its Figure 7: the same with the "
         "exploration itself (green)"
     )
     told += (
