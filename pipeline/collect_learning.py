@@ -31,6 +31,7 @@ from smac_core.planning import (
     next_observations,
     plan_episodes,
 )
+from smac_core.smac_agent import SmacAgent
 from smac_core.visits import POSTERIOR, PRIOR, VisitedEpisodes, run_visits
 
 
@@ -248,11 +249,12 @@ class LearningCollector:
         ids = list(tasks.test)
         config = AdaptationConfig(repeats=1)
         key = (self.config.seed, EVALUATE_TEST)
-        agent, parameters = self.agent(), tasks.parameters[ids]
+        agent, parameters = SmacAgent(self.agent()), tasks.parameters[ids]
         test = MetaTest(self.collection.driver, agent, config, ids, parameters, key)
         if self.latents is not None:
             told = Posteriors(self.latents[ids], np.zeros_like(self.latents[ids]))
-            return {"test_return": float(test.under(told, 0).episode_return.mean())}
+            agent.assume(told)
+            return {"test_return": float(test.once(0).episode_return.mean())}
         returns = test.online()[0].episode_return
         return {
             "test_return": float(np.nanmean(returns[:, :, -1])),

@@ -2,12 +2,14 @@
 
 Layers, the later over the earlier: the defaults of `pipeline.sections`, `config/env/<env>.yaml`,
 `config/method/<method>.yaml`, the `settings` of the preset (for all environments, for one, for one
-environment and method). Nothing else changes a hyperparameter.
+method in all, for one environment and method). Nothing else changes a hyperparameter. A method may
+bring a dataclass of its own for a stage; what is set for every method then passes it by.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -46,8 +48,9 @@ __all__ = [
     "ENV_STAGES", "NAME", "STAGES", "CollectConfig", "EnvConfig", "EvaluateConfig",
     "FinetuneConfig", "MetaTrainConfig", "MethodConfig", "RelabelConfig", "ReportConfig",
     "RolloutConfig", "RunConfig", "StageConfig", "TasksConfig", "env_config", "left_out",
-    "load_run", "method_config", "num_rounds", "offline_method", "preset_schema", "read_run",
-    "resolved", "section_json", "stage_config", "stage_module", "to_json",
+    "load_run", "method_config", "num_rounds", "offline_method", "plug_ins", "preset_schema",
+    "read_run", "resolved", "section_class", "section_json", "stage_config", "stage_module",
+    "to_json",
 ]  # fmt: skip
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "config"
@@ -148,12 +151,56 @@ def stage_config(
     Raises:
         ConfigError: A fault in one of the files, which is named.
     """
-    cls = STAGES.get(stage)
-    if cls is None:
+    if stage not in STAGES:
         raise ConfigError("unknown stage", found=stage, fix=nearest(stage, STAGES))
     if stage in ENV_STAGES:
         method = None  # one dataset serves every method
+    cls = STAGES[stage] if method is None else section_class(run, stage, method)
     return _resolve(run, stage, cls, env, method)
+
+
+def section_class(run: RunConfig, stage: str, method: str) -> type[Any]:
+    """Finds the dataclass of a stage's section: the stage's own, or the one a method brings.
+
+    Args:
+        run: The preset.
+        stage: Name of the stage.
+        method: The method.
+
+    Returns:
+        The class.
+
+    Raises:
+        ConfigError: What the method file names is no frozen dataclass.
+    """
+    own = method_config(run, method).sections.get(stage)
+    if own is None:
+        return STAGES[stage]
+    return _import_section(own, f"{_overlay_path(run, 'method', method)}: sections.{stage}")
+
+
+def _import_section(text: str, where: str) -> type[Any]:
+    check_name(text, _IMPORT, "a class (package.module:Class)", where)
+    module, _, name = text.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as fault:
+        raise ConfigError(
+            "no such section",
+            where=where,
+            expected="package.module:Class that can be imported",
+            found=f"{text}, {fault}",
+        ) from None
+    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
+    if not (isinstance(cls, type) and frozen):
+        raise ConfigError("not a section", where=where, expected="a frozen dataclass", found=text)
+    try:
+        cls()
+    except TypeError as fault:
+        raise ConfigError(
+            "not a section", where=where, expected="a default for every field", found=fault
+        ) from None
+    return cls
 
 
 def env_config(run: RunConfig, env: str) -> EnvConfig:
@@ -190,6 +237,16 @@ def method_config(run: RunConfig, method: str) -> MethodConfig:
     head = {key: value for key, value in read_yaml(path).items() if key not in _SECTIONS}
     config = build(MethodConfig, head, path)
     _check_modules(config.stages, f"{path}: stages")
+    for stage, text in config.sections.items():
+        if stage not in set(STAGES) - {*ENV_STAGES, "report"}:
+            raise ConfigError(
+                "unknown stage of a method",
+                where=f"{path}: sections.{stage}",
+                fix=nearest(stage, STAGES),
+            )
+        check_name(text, _IMPORT, "a class (package.module:Class)", f"{path}: sections.{stage}")
+    if config.agent:
+        check_name(config.agent, _IMPORT, "a function (package.module:function)", f"{path}: agent")
     return config if config.label else dataclasses.replace(config, label=method)
 
 
@@ -255,6 +312,20 @@ def stage_module(run: RunConfig, stage: str, method: str | None = None) -> str:
     return run.stages.get(stage, own.get(stage, f"pipeline.{stage}"))
 
 
+def plug_ins(section: object) -> list[str]:
+    """Lists the code that a section names by import string, which its stage then reaches.
+
+    Args:
+        section: A dataclass of the configuration.
+
+    Returns:
+        Import strings.
+    """
+    named = [getattr(section, "agent", None)]
+    named.append(getattr(getattr(section, "learner", None), "actor", None))
+    return [text for text in named if isinstance(text, str) and ":" in text]
+
+
 def to_json(config: Any) -> str:
     """Writes a dataclass as compact JSON with sorted keys.
 
@@ -277,13 +348,15 @@ def section_json(run: RunConfig, stage: str, env: str, method: str | None = None
         method: The method, where the stage has one.
 
     Returns:
-        JSON text with the keys env, section and stage.
+        JSON text with the keys env, section and stage, and class where a method brings its own.
     """
     document = {
         "env": dataclasses.asdict(env_config(run, env)),
         "section": dataclasses.asdict(stage_config(run, stage, env, method)),
         "stage": stage,
     }
+    if method is not None and stage in (own := method_config(run, method).sections):
+        document["class"] = own[stage]
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
@@ -317,12 +390,15 @@ def resolved(
             raise ConfigError(
                 "made for something else", where=f"--config, {key}", expected=value, found=found
             )
-    extra = set(document) - {"stage", "env", "section"}
+    extra = set(document) - {"stage", "env", "section", "class"}
     if extra:
         raise ConfigError("unknown key", where=f"--config, {min(extra)}")
     section = require_mapping(document.get("section"), "--config, section")
     config = _checked_env(build(EnvConfig, document["env"], "--config, env"), "--config, env")
-    return config, build(STAGES[stage], section, "--config, section")
+    cls: type[Any] = STAGES[stage]
+    if "class" in document:
+        cls = _import_section(str(document["class"]), "--config, class")
+    return config, build(cls, section, "--config, section")
 
 
 def _parse_json(text: str) -> dict[str, Any]:
@@ -335,7 +411,8 @@ def _parse_json(text: str) -> dict[str, Any]:
 
 def _resolve(run: RunConfig, section: str, cls: type, env: str | None, method: str | None) -> Any:
     config = cls()
-    for where, overlay in _layers(run, section, env, method):
+    shared = cls is _SECTIONS[section]
+    for where, overlay in _layers(run, section, env, method, shared=shared):
         if overlay:
             merged = deep_merge(dataclasses.asdict(config), overlay)
             # Checked layer by layer, so that a fault is told with the file it stands in.
@@ -344,9 +421,9 @@ def _resolve(run: RunConfig, section: str, cls: type, env: str | None, method: s
 
 
 def _layers(
-    run: RunConfig, section: str, env: str | None, method: str | None
+    run: RunConfig, section: str, env: str | None, method: str | None, *, shared: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    if env is not None:
+    if env is not None and shared:
         path = _overlay_path(run, "env", env)
         document = read_yaml(path)
         _refuse_sections(document, set(_SECTIONS) - {"report"}, path)
@@ -356,8 +433,12 @@ def _layers(
         document = read_yaml(path)
         heads = {head.name for head in dataclasses.fields(MethodConfig)}
         _refuse_sections(document, {*heads, *STAGES} - {*ENV_STAGES, "report"}, path)
+        if section == "evaluate" and document.get("agent"):
+            yield f"{path}: agent", {"agent": document["agent"]}
         yield f"{path}: {section}", require_mapping(document.get(section), f"{path}: {section}")
-    for key in ("all", env, f"{env}/{method}" if method else None):
+    of_all = ("all", env) if shared else ()
+    of_method = (f"all/{method}", f"{env}/{method}") if method else ()
+    for key in (*of_all, *of_method):
         if key is not None:
             yield f"settings.{key}.{section}", dict(run.settings.get(key, {}).get(section, {}))
 
@@ -396,7 +477,7 @@ def _check_settings(
     run: RunConfig, key: str, sections: Mapping[str, Mapping[str, Any]], where: str
 ) -> None:
     env, _, method = key.partition("/")
-    if key != "all":
+    if env != "all":
         _overlay_path(run, "env", env)
     if "/" in key:
         _overlay_path(run, "method", method)
@@ -406,5 +487,5 @@ def _check_settings(
     _refuse_sections(sections, valid, where)
     for section, overlay in sections.items():
         # Also where no environment of this run takes it up: a fault must not wait for its turn.
-        cls = _SECTIONS[section]
+        cls = section_class(run, section, method) if method else _SECTIONS[section]
         build(cls, deep_merge(dataclasses.asdict(cls()), overlay), f"{where}.{section}")

@@ -128,7 +128,9 @@ class Plan:
             method = _method(stage, wildcards)
             section = self._once(cf.stage_config, self.run, stage, wildcards.env, method)
             learns = getattr(section, "policy", "pearl") == "pearl"
-            return 1 if self.run.gpu and learns and section.learner.device != "cpu" else None
+            learner = getattr(section, "learner", None)  # a method's own section may have none
+            device = getattr(learner, "device", "cpu")
+            return 1 if self.run.gpu and learns and device != "cpu" else None
 
         return count
 
@@ -335,8 +337,10 @@ class Plan:
         module = self._module(stage, env, method)
         if env is None:
             return self._once(code_digest, module, ("pipeline.config", "pipeline.dag"))
-        definition = self._once(cf.env_config, self.run, env).definition.partition(":")[0]
-        return self._once(code_digest, module, (definition,))
+        named = [self._once(cf.env_config, self.run, env).definition]
+        named += cf.plug_ins(self._once(cf.stage_config, self.run, stage, env, method))
+        roots = tuple(sorted({name.partition(":")[0] for name in named}))
+        return self._once(code_digest, module, roots)
 
     def _once(self, function: Callable[..., T], *arguments: Any) -> T:
         # Snakemake asks for every job, hundreds of times the same; a run's answer never changes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from smac_core.dataset import (
 from smac_core.envs.definition import Environment
 from smac_core.episode_rows import EpisodeRows
 from smac_core.errors import ConfigError, StoreError
+from smac_core.meta_agent import Context
 
 
 def write_episodes(
@@ -133,6 +135,43 @@ def read_offline(
     Raises:
         StoreError: Damaged, of another environment, or without rewards.
     """
+    return read_offline_episodes(path, env, task_ids, slices).rows
+
+
+@dataclass(frozen=True)
+class OfflineEpisodes:
+    """Offline rows that know their episodes.
+
+    Args:
+        rows: In collection order.
+        episode: ``[N]`` int64, number of its episode in the store.
+        t: ``[N]`` int64, step in its episode, from 0.
+        length: ``[N]`` int64, steps of its episode in the store.
+    """
+
+    rows: Transitions
+    episode: np.ndarray
+    t: np.ndarray
+    length: np.ndarray
+
+
+def read_offline_episodes(
+    path: Path, env: Environment, task_ids: Sequence[int], slices: Sequence[SliceConfig]
+) -> OfflineEpisodes:
+    """Read the same as ``read_offline``, with the place of every row in its episode.
+
+    Args:
+        path: A transitions store with true rewards.
+        env: The environment that it must belong to.
+        task_ids: The tasks that are used.
+        slices: The slices that are taken of each.
+
+    Returns:
+        The rows of those slices.
+
+    Raises:
+        StoreError: Damaged, of another environment, or without rewards.
+    """
     store = read_store(path, "transitions", env_id=env.env_id)
     if "data/reward" not in store.arrays:
         raise StoreError(
@@ -144,7 +183,62 @@ def read_offline(
         )
     rows = as_transitions(store)
     used = [chosen for selection in slices for chosen in offline_rows(rows, task_ids, selection)]
-    return take_rows(rows, np.unique(np.concatenate(used)))
+    kept = np.unique(np.concatenate(used))
+    ends = store.arrays["meta/episode_ends"]
+    lengths = np.diff(ends, prepend=0)
+    episode = np.repeat(np.arange(len(ends)), lengths)[kept]
+    t = kept - (ends - lengths)[episode]
+    return OfflineEpisodes(take_rows(rows, kept), episode, t, lengths[episode])
+
+
+def offline_contexts(
+    offline: OfflineEpisodes,
+    task_ids: Sequence[int],
+    selection: SliceConfig,
+    *,
+    whole_episodes: bool,
+) -> list[Context]:
+    """Lay the offline rows of each task out as a context.
+
+    Args:
+        offline: The offline dataset.
+        task_ids: Tasks.
+        selection: The slice.
+        whole_episodes: Whether episodes that the slice cuts are left out.
+
+    Returns:
+        One context a task.
+
+    Raises:
+        StoreError: A task has no such rows.
+    """
+    rows, out = offline.rows, []
+    for task, every in zip(task_ids, offline_rows(rows, task_ids, selection), strict=True):
+        chosen = every
+        if whole_episodes:
+            _, which, found = np.unique(
+                offline.episode[every], return_inverse=True, return_counts=True
+            )
+            chosen = every[found[which] == offline.length[every]]
+            if len(chosen) == 0:
+                raise StoreError(
+                    "the slice holds no whole episode",
+                    where=f"task {task}",
+                    expected="episodes from their first to their last step",
+                    fix="widen the slice of meta_train in the config",
+                )
+        out.append(
+            Context(
+                rows.obs[chosen],
+                rows.action[chosen],
+                rows.reward[chosen],
+                rows.next_obs[chosen],
+                rows.terminated[chosen] > 0,
+                np.unique(offline.episode[chosen], return_inverse=True)[1],
+                offline.t[chosen],
+            )
+        )
+    return out
 
 
 def read_labelled(

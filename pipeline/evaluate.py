@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.cli import stage_main, stage_parser
-from pipeline.data import offline_rows, read_offline
-from pipeline.models import TrainedModel, read_model
+from pipeline.data import offline_contexts, offline_rows, read_offline_episodes
+from pipeline.models import ActingModel, read_acting
 from pipeline.sections import EvaluateConfig
 from pipeline.stage import StageRun, for_each_seed
 from pipeline.store import write_store
@@ -25,8 +25,10 @@ from smac_core.adaptation import (
     act_at_random,
     do_nothing,
 )
-from smac_core.dataset import Transitions, context_features
+from smac_core.config import SliceConfig
+from smac_core.dataset import Transitions
 from smac_core.envs.episodes import BatchDriver
+from smac_core.meta_agent import Context
 from smac_core.planning import EVALUATE_MATCHED, EVALUATE_OFFLINE, EVALUATE_TEST, EVALUATE_TRAIN
 
 MANY_SEEDS = True  # one job may serve several seeds
@@ -48,7 +50,7 @@ def _test_arms(test: MetaTest, *, floors: bool) -> dict[str, Arm]:
     arms = {
         "test_online": adapted.by_episodes,
         "test_online_transitions": adapted.by_transitions,
-        "test_prior": test.given(None, PRIOR_EPISODE),
+        "test_prior": test.unadapted(PRIOR_EPISODE),
     }
     if floors:
         arms["test_nothing"] = test.floor(do_nothing, NOTHING_EPISODE)
@@ -56,11 +58,11 @@ def _test_arms(test: MetaTest, *, floors: bool) -> dict[str, Arm]:
     return arms
 
 
-def _train_arms(test: MetaTest, offline: list[np.ndarray]) -> dict[str, Arm]:
+def _train_arms(test: MetaTest, offline: list[Context]) -> dict[str, Arm]:
     """Measure training tasks, where offline contexts exist: the shift of the paper's Figure 2.
 
     ``train_matched`` and ``train_offline`` differ in where the context comes from, and in nothing
-    else: same size, same sampling, same way to draw z.
+    else: same size, same sampling, same way to act.
     """
     adapted = test.adapt()
     repeated = [bag for bag in offline for _ in range(test.config.repeats)]
@@ -74,30 +76,23 @@ def _train_arms(test: MetaTest, offline: list[np.ndarray]) -> dict[str, Arm]:
     }
 
 
-def _offline_features(
-    offline: Transitions, model: TrainedModel, task_ids: list[int]
-) -> list[np.ndarray]:
-    bags = []
-    for rows in offline_rows(offline, task_ids, model.slices[1]):
-        after = offline.next_obs[rows] if model.agent.context_next_obs else None
-        bags.append(
-            context_features(offline.obs[rows], offline.action[rows], offline.reward[rows], after)
-        )
-    return bags
-
-
 def _offline_decoder_mse(
-    offline: Transitions, model: TrainedModel, task_ids: list[int], latents: np.ndarray
-) -> float:
-    """Squared error of the decoder on the offline replay rows of some tasks."""
-    per_task = offline_rows(offline, task_ids, model.slices[0])
+    test: MetaTest, offline: Transitions, task_ids: list[int], replay: SliceConfig
+) -> float | None:
+    """Squared error of the decoder, as the agent stands, on the offline replay rows of tasks."""
+    per_task = offline_rows(offline, task_ids, replay)
     rows = np.concatenate(per_task)
-    which = np.repeat(np.arange(len(per_task)), [len(r) for r in per_task])
-    predicted = model.agent.decode(offline.obs[rows], offline.action[rows], latents, which)
+    first = np.arange(len(per_task)) * test.config.repeats
+    of = np.repeat(first, [len(r) for r in per_task])
+    predicted = test.agent.predict_rewards(of, offline.obs[rows], offline.action[rows])
+    if predicted is None:
+        return None
     return float(np.mean((predicted.astype(np.float64) - offline.reward[rows]) ** 2))
 
 
-def measure(stage: StageRun, tasks: TaskList, model: TrainedModel) -> tuple[dict[str, Arm], float]:
+def measure(
+    stage: StageRun, tasks: TaskList, model: ActingModel
+) -> tuple[dict[str, Arm], float | None]:
     """Run every arm.
 
     Args:
@@ -110,7 +105,7 @@ def measure(stage: StageRun, tasks: TaskList, model: TrainedModel) -> tuple[dict
     """
     args, config = stage.args, stage.section
     train_ids = list(tasks.train[: config.train_tasks])
-    offline = read_offline(args.transitions, stage.env, train_ids, model.slices)
+    offline = read_offline_episodes(args.transitions, stage.env, train_ids, model.slices)
     driver = BatchDriver(stage.env)
 
     def meta_test(ids: list[int], purpose: int) -> MetaTest:
@@ -124,11 +119,12 @@ def measure(stage: StageRun, tasks: TaskList, model: TrainedModel) -> tuple[dict
         )
 
     arms = _test_arms(meta_test(list(tasks.test), EVALUATE_TEST), floors=args.round == 0)
-    arms |= _train_arms(
-        meta_test(train_ids, EVALUATE_TRAIN), _offline_features(offline, model, train_ids)
+    contexts = offline_contexts(
+        offline, train_ids, model.slices[1], whole_episodes=model.agent.needs_order
     )
-    latents = np.ascontiguousarray(arms["train_offline"].posterior_mean[:, 0])
-    return arms, _offline_decoder_mse(offline, model, train_ids, latents)
+    train = meta_test(train_ids, EVALUATE_TRAIN)
+    arms |= _train_arms(train, contexts)
+    return arms, _offline_decoder_mse(train, offline.rows, train_ids, model.slices[0])
 
 
 def final_return(arm: Arm) -> float:
@@ -167,7 +163,7 @@ def evaluate(stage: StageRun) -> None:
     args = stage.args
     config: EvaluateConfig = stage.section
     tasks = read_tasks(args.tasks, stage.env)
-    model = read_model(args.checkpoint, stage.env, current_round=args.round)
+    model = read_acting(args.checkpoint, stage.env, config.agent, current_round=args.round)
     arms, offline_mse = measure(stage, tasks, model)
     write_store(
         args.out,

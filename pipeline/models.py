@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 
 from pipeline.checkpoint import Checkpoint, read_checkpoint
-from smac_core.agent import Agent, make_agent
+from smac_core.agent import Agent
 from smac_core.config import NetworkConfig, SliceConfig
 from smac_core.envs.definition import Environment
 from smac_core.errors import CheckpointError
+from smac_core.meta_agent import Loader, MetaAgent
+from smac_core.plug_in import load_import
+from smac_core.smac_agent import load_agent
 
 FIX = "pass the checkpoint that the same environment and configuration made"
-_NEEDED = ("latent_dim", "lineage", "networks", "round", "self_supervised_steps", "sizes", "slices")
+_NEEDED_OF_ALL = ("lineage", "round", "self_supervised_steps")
+_NEEDED = (*_NEEDED_OF_ALL, "latent_dim", "networks", "sizes", "slices")
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,7 @@ class TrainedModel:
     @property
     def slices(self) -> tuple[SliceConfig, SliceConfig]:
         """Which offline rows were replay, and which were context."""
-        replay, context = (dict(s) for s in self.metadata["slices"])
-        return (
-            SliceConfig(**{**replay, "sources": tuple(replay["sources"])}),
-            SliceConfig(**{**context, "sources": tuple(context["sources"])}),
-        )
+        return _slices(self.metadata["slices"])
 
     @property
     def networks(self) -> NetworkConfig:
@@ -69,6 +69,18 @@ def network_config(document: Mapping[str, Any]) -> NetworkConfig:
     return NetworkConfig(**widths)
 
 
+def algorithm(metadata: Mapping[str, Any]) -> str:
+    """Tell which learner made a checkpoint.
+
+    Args:
+        metadata: What the checkpoint says of itself.
+
+    Returns:
+        Its name; the first checkpoints, which name none, are SMAC's.
+    """
+    return str(metadata.get("algorithm", "smac"))
+
+
 def checkpoint_metadata(
     env: Environment, networks: NetworkConfig, sizes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, object]:
@@ -83,6 +95,7 @@ def checkpoint_metadata(
         JSON metadata.
     """
     return {
+        "algorithm": "smac",
         "env_id": env.env_id,
         "obs_dim": env.obs_dim,
         "action_dim": env.action_dim,
@@ -108,22 +121,78 @@ def read_model(path: Path, env: Environment, *, current_round: int | None = None
     """
     checkpoint = read_checkpoint(path, env_id=env.env_id)
     _check_origin(checkpoint, env, current_round)
+    if algorithm(checkpoint.metadata) != "smac":
+        raise CheckpointError(
+            "checkpoint of another algorithm",
+            where=path,
+            expected="smac",
+            found=algorithm(checkpoint.metadata),
+            fix="this stage serves SMAC's networks alone: give the method `rounds: none`",
+        )
     _check_parameters(checkpoint)
+    _check_finite(checkpoint)
     meta = checkpoint.metadata
-    agent = make_agent(
-        checkpoint.tensors,
-        meta["sizes"],
-        int(meta["latent_dim"]),
-        context_next_obs=bool(meta["networks"]["context_next_obs"]),
-        softplus_is_std=meta.get("posterior_variance") == "std",
+    return TrainedModel(load_agent(checkpoint.tensors, meta), meta, checkpoint)
+
+
+@dataclass(frozen=True)
+class ActingModel:
+    """A checkpoint of any method, as the evaluator sees it.
+
+    Args:
+        agent: What adapts.
+        metadata: Everything the checkpoint says of itself.
+    """
+
+    agent: MetaAgent
+    metadata: Mapping[str, Any]
+
+    @property
+    def slices(self) -> tuple[SliceConfig, SliceConfig]:
+        """Which offline rows were replay, and which were context; all, where it does not say."""
+        return _slices(self.metadata.get("slices", [{}, {}]))
+
+
+def read_acting(
+    path: Path, env: Environment, loader: str, *, current_round: int | None = None
+) -> ActingModel:
+    """Read a checkpoint of any method for acting.
+
+    Args:
+        path: The file.
+        env: The environment that it must belong to.
+        loader: ``agent`` of the configuration, ``package.module:function``.
+        current_round: The round it must be of; None: any.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: Damaged, of another environment, method or shape, or of another round.
+        ConfigError: There is no such loader.
+    """
+    load: Loader = load_import(loader, "agent of the method")
+    checkpoint = read_checkpoint(path, env_id=env.env_id)
+    _check_origin(checkpoint, env, current_round)
+    meta = checkpoint.metadata
+    if algorithm(meta) == "smac":
+        _check_parameters(checkpoint)
+    _check_finite(checkpoint)
+    return ActingModel(load(checkpoint.tensors, meta, env), meta)
+
+
+def _slices(documents: Sequence[Mapping[str, Any]]) -> tuple[SliceConfig, SliceConfig]:
+    replay, context = (
+        SliceConfig(**{**s, "sources": tuple(s.get("sources", ()))}) for s in documents
     )
-    return TrainedModel(agent, meta, checkpoint)
+    return replay, context
 
 
 def _check_origin(checkpoint: Checkpoint, env: Environment, current_round: int | None) -> None:
     """Refuse a checkpoint of another program, environment or round."""
     path, meta = checkpoint.path, checkpoint.metadata
-    absent = [name for name in _NEEDED if name not in meta]
+    needed = _NEEDED if algorithm(meta) == "smac" else _NEEDED_OF_ALL
+    absent = [name for name in needed if name not in meta]
     if absent:
         raise CheckpointError(
             "no checkpoint of a learner", where=path, expected=", ".join(absent), fix=FIX
@@ -181,10 +250,13 @@ def _check_parameters(checkpoint: Checkpoint) -> None:
                 found=found,
                 fix=FIX,
             )
+
+
+def _check_finite(checkpoint: Checkpoint) -> None:
     for name, tensor in checkpoint.tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise CheckpointError(
                 f"parameters of {name} are not finite",
-                where=path,
+                where=checkpoint.path,
                 fix="train it again with a lower learning_rate",
             )

@@ -20,6 +20,7 @@ from smac_core.envs.film import FilmDriver
 from smac_core.envs.rendering import Image
 from smac_core.errors import SmacError
 from smac_core.planning import EVALUATE_TEST
+from smac_core.smac_agent import SmacAgent
 
 _WIDE = 240  # pixels, of a scene
 _HEAD = 34  # pixels of text above a scene
@@ -107,7 +108,7 @@ def film(results: Results, env: EnvResults, frames: int) -> Video:
     driver = FilmDriver(env.definition, every, {0, 1, last})
     task = env.tasks.test[0]
     key, tasks = (seed, EVALUATE_TEST), env.tasks.parameters[[task]]
-    test = MetaTest(driver, model.agent, protocol, [task], tasks, key)
+    test = MetaTest(driver, SmacAgent(model.agent), protocol, [task], tasks, key)
     try:
         test.floor(act_at_random, RANDOM_EPISODE)
         test.online()

@@ -29,6 +29,7 @@ class ArraySpec:
     doc: str
     optional: bool = False
     finite: bool = True
+    absent: bool = False  # may be nan throughout, where the method has no such thing
 
 
 @dataclass(frozen=True)
@@ -180,19 +181,21 @@ KINDS: Mapping[str, Kind] = {
                 "arms/{arm}/posterior_mean",
                 "f4",
                 ("task", "repeat", "latent_dim"),
-                "of q(z | context)",
+                "of q(z | context); nan throughout, of one dimension: the method has no posterior",
+                absent=True,
             ),
             ArraySpec(
                 "arms/{arm}/posterior_variance",
                 "f4",
                 ("task", "repeat", "latent_dim"),
-                "a variance",
+                "a variance; nan throughout, as the mean",
+                absent=True,
             ),
             ArraySpec(
                 "arms/{arm}/posterior_kl",
                 "f4",
                 ("task", "repeat"),
-                "from the unit normal, nats",
+                "from the unit normal, nats; nan without a posterior",
                 finite=False,
             ),
             ArraySpec(
@@ -290,6 +293,8 @@ def _check_array(where: str, spec: ArraySpec, array: Array, sizes: dict[str, int
         if sizes.setdefault(dim, size) != size:
             expected = f"{dim}={sizes[dim]}"
             raise StoreError("wrong length", where=where, expected=expected, found=size)
+    if spec.absent and np.isnan(array).all():
+        return
     if spec.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise StoreError("a value is not finite", where=where, found=f"{array[row]} in row {row}")

@@ -106,6 +106,7 @@ class EvaluateConfig:
     """The meta-test."""
 
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    agent: str = "smac_core.smac_agent:load"  # builds the acting side; a method's `agent` sets it
     train_tasks: int = 30  # how many training tasks are measured too
     save_paths: bool = True
 
@@ -127,6 +128,8 @@ class MethodConfig:
     rounds: Literal["online", "none"] = "online"
     offline_of: str | None = None  # round 0 is that method's offline checkpoint
     stages: dict[str, str] = field(default_factory=dict)  # the preset's `stages` win
+    sections: dict[str, str] = field(default_factory=dict)  # stage -> the dataclass of its section
+    agent: str = ""  # package.module:function for `evaluate`; empty: SMAC's
 
 
 @dataclass(frozen=True)

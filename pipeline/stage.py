@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import EnvConfig, resolved
+from pipeline.config import EnvConfig, plug_ins, resolved
 from pipeline.files import lock, require_writable
 from pipeline.imports import code_digest
 from pipeline.manifest import write_manifest
@@ -55,7 +55,9 @@ class StageRun:
     @property
     def code_digest(self) -> str:
         """Digest of all code that this stage reaches."""
-        return _digest(f"pipeline.{self.stage}", self.env_config.definition.partition(":")[0])
+        named = [self.env_config.definition, *plug_ins(self.section)]
+        roots = tuple(sorted({name.partition(":")[0] for name in named}))
+        return _digest(f"pipeline.{self.stage}", roots)
 
     def finish(
         self,
@@ -86,9 +88,9 @@ class StageRun:
 
 
 @functools.cache
-def _digest(module: str, definition: str) -> str:
+def _digest(module: str, roots: tuple[str, ...]) -> str:
     # Once a process: its code does not change while it runs, and every seed's manifest asks.
-    return code_digest(module, (definition,))
+    return code_digest(module, roots)
 
 
 def begin(stage: str, args: argparse.Namespace) -> StageRun:

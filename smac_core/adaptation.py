@@ -5,17 +5,18 @@ Source: smac-reference section 6; the arms isolate the context shift of the pape
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from smac_core.agent import Agent, Posteriors, prior
 from smac_core.config import AdaptationConfig
-from smac_core.dataset import context_features
-from smac_core.envs.episodes import BatchDriver, Controller, Episodes
-from smac_core.planning import Key, flat_rows, generator, next_observations, plan_episodes
+from smac_core.envs.episodes import Adaptive, BatchDriver, Controller, Episodes, Plan
+from smac_core.meta_agent import Context, Diagnosis, MetaAgent, join_contexts
+from smac_core.planning import Key, flat_rows, generator, next_observations
 
 # Numbers of the single-episode arms in the random streams, clear of the meta-episode's own.
 PRIOR_EPISODE, MATCHED_EPISODE, OFFLINE_EPISODE = 10_001, 10_002, 10_003
@@ -33,7 +34,7 @@ class Arm:
         episode_length: ``[T, R, E]`` int32 steps; 0: no such episode.
         episode_end: ``[T, R, E]`` int8 codes: no such episode, time limit, terminated, diverged.
         measure: ``[T, R, E, M]`` float32, the environment's ``measure``; nan: no such episode.
-        posterior_mean: ``[T, R, latent_dim]`` float32 of the last episode's z.
+        posterior_mean: ``[T, R, latent_dim]`` float32 before the last episode; nan without one.
         posterior_variance: ``[T, R, latent_dim]`` float32.
         posterior_kl: ``[T, R]`` float32 divergence from the prior (nats).
         decoder_mse: ``[T, R]`` float32 squared error of the decoder on the last episode.
@@ -61,12 +62,12 @@ class Adaptation:
     Args:
         by_episodes: After exactly the configured number of episodes.
         by_transitions: After whole episodes up to the configured number of transitions.
-        explored: Per meta-episode the transitions of its exploration ``[n, features]``.
+        explored: Per meta-episode the transitions of its exploration.
     """
 
     by_episodes: Arm
     by_transitions: Arm
-    explored: list[np.ndarray]
+    explored: list[Context]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class MetaTest:
 
     Args:
         driver: The simulators.
-        agent: Acts deterministically.
+        agent: What adapts.
         config: The protocol.
         task_ids: ``[T]``.
         tasks: ``[T, task_dim]`` parameters.
@@ -83,7 +84,7 @@ class MetaTest:
     """
 
     driver: BatchDriver
-    agent: Agent
+    agent: MetaAgent
     config: AdaptationConfig
     task_ids: Sequence[int]
     tasks: np.ndarray
@@ -94,44 +95,37 @@ class MetaTest:
         """Number of meta-episodes: tasks times repeats, task by task."""
         return len(self.task_ids) * self.config.repeats
 
-    def _episodes(
-        self,
-        rows: np.ndarray,
-        number: int,
-        posterior: Posteriors,
-        controller: Controller | None = None,
-    ) -> Episodes:
-        repeats = self.config.repeats
-        keys = [
-            (*self.key, int(self.task_ids[row // repeats]), int(row % repeats), number)
+    def _plan(self, rows: np.ndarray, number: int) -> Plan:
+        """Draw start, the agent's own numbers and action noise of each episode, in this order."""
+        env, repeats = self.driver.env, self.config.repeats
+        draws = env.horizon if self.config.resample_latent == "step" else 1
+        streams = [
+            generator((*self.key, int(self.task_ids[row // repeats]), int(row % repeats), number))
             for row in rows
         ]
-        plan = plan_episodes(
-            self.driver.env,
-            keys,
-            self.tasks[rows // repeats],
-            posterior,
-            resample_every_step=self.config.resample_latent == "step",
+        initial = np.stack([env.initial_state(rng) for rng in streams])
+        self.agent.begin_episode(rows, streams, draws)
+        noise = np.empty((len(rows), env.horizon, env.action_dim), dtype=np.float32)
+        for place, rng in enumerate(streams):
+            rng.standard_normal(out=noise[place], dtype=np.float32)
+        task = np.ascontiguousarray(self.tasks[rows // repeats], dtype=np.float64)
+        return Plan(task, np.zeros((*noise.shape[:2], 0), np.float32), noise, initial, rows)
+
+    def _episodes(self, rows: np.ndarray, number: int, *, explore: bool) -> Episodes:
+        """Let the agent play one episode of some meta-episodes, and learn of it."""
+        agent = self.agent
+        adaptive = Adaptive(
+            functools.partial(agent.act, explore=explore),
+            agent.observe if agent.needs_steps else None,
         )
-        return self.driver.run(controller or self.agent.deterministic(), plan, rewards=True)
+        plan = self._plan(rows, number)
+        episodes = self.driver.run(adaptive, plan, rewards=not agent.needs_steps)
+        if not agent.needs_steps:
+            agent.observe_episodes(rows, episodes)
+        agent.end_episode(rows)
+        return episodes
 
-    def features(self, episodes: Episodes) -> list[np.ndarray]:
-        """Lay each episode's transitions out as a context.
-
-        Args:
-            episodes: With true rewards.
-
-        Returns:
-            Per episode ``[length, features]`` float32.
-        """
-        mask = flat_rows(episodes)
-        after = next_observations(episodes)[mask] if self.agent.context_next_obs else None
-        flat = context_features(
-            episodes.obs[mask], episodes.action[mask], episodes.reward[mask], after
-        )
-        return np.split(flat, np.cumsum(episodes.length)[:-1])
-
-    def online(self) -> tuple[Arm, list[np.ndarray]]:
+    def online(self) -> tuple[Arm, list[Context]]:
         """Adapt to the agent's own exploration, for exactly the configured number of episodes.
 
         Returns:
@@ -151,61 +145,71 @@ class MetaTest:
         episodes, transitions, explored = self._adapt(self.config.min_transitions)
         return Adaptation(episodes.arm(), transitions.arm(), explored)
 
-    def _adapt(self, transitions: int) -> tuple[_Record, _Record, list[np.ndarray]]:
+    def _adapt(self, transitions: int) -> tuple[_Record, _Record, list[Context]]:
         """Run the configured episodes of all, and further ones of those short of transitions."""
         cfg = self.config
-        bags: list[list[np.ndarray]] = [[] for _ in range(self.num)]
+        bags: list[list[Context]] = [[] for _ in range(self.num)]
         taken = np.zeros(self.num, dtype=np.int64)
         counted, stepped = _Record(self), _Record(self)
+        self.agent.begin_task(self.num)
         for number in itertools.count():
             short = taken < transitions
             rows = np.flatnonzero(short | (number < cfg.episodes))
             if len(rows) == 0:
                 break
-            if number < cfg.exploration_episodes:
-                posterior = prior(len(rows), self.agent.latent_dim)
-            else:
-                posterior = self.agent.infer([np.concatenate(bags[row]) for row in rows])
-            episodes = self._episodes(rows, number, posterior)
-            for row, features in zip(rows, self.features(episodes), strict=True):
-                bags[row].append(features)
-            taken[rows] += episodes.length
+            explore = number < cfg.exploration_episodes
+            if not explore:
+                self.agent.adapt(rows)
+            note = _Note(self, rows)
+            note.played(self._episodes(rows, number, explore=explore))
+            if explore:
+                for row, context in zip(rows, episode_contexts(note.episodes), strict=True):
+                    bags[row].append(context)
+            taken[rows] += note.episodes.length
             if number < cfg.episodes:
-                counted.add(rows, posterior, episodes)
+                counted.add(note, np.arange(len(rows)))
             if short.any():
-                chosen = np.flatnonzero(short[rows])
-                stepped.add(rows[chosen], posterior.select(chosen), episodes.select(chosen))
-        explored = [np.concatenate(bag[: cfg.exploration_episodes]) for bag in bags]
-        return counted, stepped, explored
+                stepped.add(note, np.flatnonzero(short[rows]))
+        return counted, stepped, [join_contexts(bag) for bag in bags]
 
-    def given(self, contexts: Sequence[np.ndarray] | None, number: int) -> Arm:
-        """Act once under q(z|context), or under the prior where there is no context.
+    def unadapted(self, number: int) -> Arm:
+        """Act once in an unknown task, as if there were nothing to learn from.
 
         Args:
-            contexts: Per meta-episode ``[K, features]`` float32; None: the prior.
             number: Number of the episode in the random streams.
 
         Returns:
             The arm, with one episode.
         """
-        if contexts is None:
-            return self.under(prior(self.num, self.agent.latent_dim), number)
-        return self.under(self.agent.infer(contexts), number)
+        self.agent.begin_task(self.num)
+        return self.once(number)
 
-    def under(self, posterior: Posteriors, number: int) -> Arm:
-        """Act once under given posteriors.
+    def given(self, contexts: Sequence[Context], number: int) -> Arm:
+        """Act once after adapting to contexts.
 
         Args:
-            posterior: One a meta-episode.
+            contexts: One a meta-episode.
+            number: Number of the episode in the random streams.
+
+        Returns:
+            The arm, with one episode.
+        """
+        self.agent.given(contexts)
+        return self.once(number)
+
+    def once(self, number: int) -> Arm:
+        """Act once as the agent stands.
+
+        Args:
             number: Number of the episode in the random streams.
 
         Returns:
             The arm, with one episode.
         """
         rows = np.arange(self.num)
-        record = _Record(self)
-        record.add(rows, posterior, self._episodes(rows, number, posterior))
-        return record.arm()
+        note = _Note(self, rows)
+        note.played(self._episodes(rows, number, explore=False))
+        return _single(note)
 
     def floor(self, controller: Controller, number: int) -> Arm:
         """Act by a controller that knows no task, such as doing nothing.
@@ -218,30 +222,71 @@ class MetaTest:
             The arm, with one episode.
         """
         rows = np.arange(self.num)
-        unknown = prior(self.num, self.agent.latent_dim)
-        record = _Record(self)
-        episodes = self._episodes(rows, number, unknown, controller)
-        record.add(rows, unknown, episodes)
-        return record.arm()
+        self.agent.begin_task(self.num)
+        note = _Note(self, rows)
+        note.played(self.driver.run(controller, self._plan(rows, number), rewards=True))
+        return _single(note)
 
-    def resample(self, bags: Sequence[np.ndarray], purpose: int) -> list[np.ndarray]:
-        """Draw contexts of the configured size, i.i.d. with replacement.
+    def resample(self, bags: Sequence[Context], purpose: int) -> list[Context]:
+        """Draw contexts of the configured size.
 
         Offline and online contexts must have the same size before their posteriors are compared:
-        the variance of a product of Gaussians shrinks as 1/n (smac-reference section 6.3).
+        the variance of a product of Gaussians shrinks as 1/n (smac-reference section 6.3). Where
+        the order matters they are as many whole episodes as are explored online, none twice.
 
         Args:
-            bags: Per meta-episode ``[n, features]``.
+            bags: One a meta-episode.
             purpose: Keeps the stream apart from others.
 
         Returns:
-            Per meta-episode ``[context_size, features]``.
+            One a meta-episode: rows drawn i.i.d. with replacement, or episodes.
         """
         out = []
         for row, bag in enumerate(bags):
             rng = generator((*self.key, purpose, row))
-            out.append(bag[rng.integers(0, len(bag), self.config.context_size)])
+            if self.agent.needs_order:
+                out.append(_draw_episodes(bag, self.config.exploration_episodes, rng))
+            else:
+                out.append(bag.take(rng.integers(0, len(bag), self.config.context_size)))
         return out
+
+
+def _draw_episodes(bag: Context, num: int, rng: np.random.Generator) -> Context:
+    """Draw whole episodes; all of them, in order, where there are no more than asked for."""
+    numbers = np.unique(bag.episode)
+    if len(numbers) > num:
+        numbers = rng.choice(numbers, num, replace=False)
+    parts = [bag.take(np.flatnonzero(bag.episode == number)) for number in numbers]
+    zeroed = [dataclasses.replace(p, episode=np.zeros_like(p.episode)) for p in parts]
+    return join_contexts(zeroed)
+
+
+def episode_contexts(episodes: Episodes) -> list[Context]:
+    """Lay each episode out as a context.
+
+    Args:
+        episodes: With true rewards.
+
+    Returns:
+        One an episode.
+    """
+    mask, after = flat_rows(episodes), next_observations(episodes)
+    out = []
+    for row, length in enumerate(episodes.length):
+        valid = mask[row]
+        t = np.arange(length)
+        out.append(
+            Context(
+                episodes.obs[row][valid],
+                episodes.action[row][valid],
+                episodes.reward[row][valid],
+                after[row][valid],
+                (t == length - 1) & bool(episodes.terminated[row]),
+                np.zeros(length, dtype=np.int64),
+                t,
+            )
+        )
+    return out
 
 
 def do_nothing(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -255,6 +300,34 @@ def act_at_random(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.
     return action
 
 
+class _Note:
+    """One episode of some meta-episodes, with what was believed when it began."""
+
+    def __init__(self, test: MetaTest, rows: np.ndarray) -> None:
+        believed = test.agent.diagnosis()
+        self.test, self.rows = test, rows
+        self.belief = Diagnosis(believed.mean[rows], believed.variance[rows], believed.kl[rows])
+
+    def played(self, episodes: Episodes) -> None:
+        """Add what happened, and how well the agent would have told its rewards."""
+        self.episodes = episodes
+        mask = flat_rows(episodes)
+        which = np.repeat(np.arange(len(self.rows)), episodes.length)
+        predicted = self.test.agent.predict_rewards(
+            self.rows[which], episodes.obs[mask], episodes.action[mask]
+        )
+        self.mse = np.full(len(self.rows), np.nan, dtype=np.float32)
+        if predicted is not None:
+            error = (predicted.astype(np.float64) - episodes.reward[mask]) ** 2
+            self.mse[:] = np.bincount(which, error, len(self.rows)) / episodes.length
+
+
+def _single(note: _Note) -> Arm:
+    record = _Record(note.test)
+    record.add(note, np.arange(len(note.rows)))
+    return record.arm()
+
+
 class _Record:
     """Collects the episodes of one arm."""
 
@@ -263,45 +336,44 @@ class _Record:
         self.columns: dict[str, list[np.ndarray]] = {
             name: [] for name in ("episode_return", "episode_length", "episode_end", "measure")
         }
-        num, latent_dim = test.num, test.agent.latent_dim
-        self.mean = np.zeros((num, latent_dim), dtype=np.float32)
-        self.variance = np.ones((num, latent_dim), dtype=np.float32)
-        self.mse = np.full(num, np.nan, dtype=np.float32)
-        path = np.full((num, test.driver.env.horizon + 1, 2), np.nan, dtype=np.float32)
+        self.last: dict[str, np.ndarray] = {}
+        path = np.full((test.num, test.driver.env.horizon + 1, 2), np.nan, dtype=np.float32)
         self.first, self.path = path, path.copy()
 
-    def add(self, rows: np.ndarray, posterior: Posteriors, episodes: Episodes) -> None:
-        """Note one episode of some meta-episodes; later episodes replace earlier posteriors."""
-        self._note("episode_return", rows, episodes.returns.astype(np.float32), np.nan)
-        self._note("episode_length", rows, episodes.length.astype(np.int32), 0)
+    def add(self, note: _Note, chosen: np.ndarray) -> None:
+        """Take some episodes of a note; what was believed before a later one replaces the rest."""
+        rows, episodes = note.rows[chosen], note.episodes.select(chosen)
+        self._column("episode_return", rows, episodes.returns.astype(np.float32), np.nan)
+        self._column("episode_length", rows, episodes.length.astype(np.int32), 0)
         end = np.where(episodes.terminated, TERMINATED, TIME_LIMIT)
         end = np.where(episodes.ok, end, DIVERGED).astype(np.int8)
         if not self.columns["episode_end"]:
             self.first[rows] = episodes.path
-        self._note("episode_end", rows, end, NO_EPISODE)
+        self._column("episode_end", rows, end, NO_EPISODE)
         tasks = self.test.tasks[rows // self.test.config.repeats]
         measured = self.test.driver.env.measure(episodes.path, episodes.length, tasks)
-        self._note("measure", rows, measured.astype(np.float32), np.nan)
-        self.mean[rows], self.variance[rows] = posterior.mean, posterior.variance
+        self._column("measure", rows, measured.astype(np.float32), np.nan)
         self.path[rows] = episodes.path
-        mask = flat_rows(episodes)
-        which = np.repeat(np.arange(len(rows)), episodes.length)
-        predicted = self.test.agent.decode(
-            episodes.obs[mask], episodes.action[mask], posterior.mean, which
-        )
-        error = (predicted.astype(np.float64) - episodes.reward[mask]) ** 2
-        self.mse[rows] = np.bincount(which, error, len(rows)) / episodes.length
+        self._replace("posterior_mean", rows, note.belief.mean[chosen])
+        self._replace("posterior_variance", rows, note.belief.variance[chosen])
+        self._replace("posterior_kl", rows, note.belief.kl[chosen])
+        self._replace("decoder_mse", rows, note.mse[chosen])
 
-    def _note(self, name: str, rows: np.ndarray, values: np.ndarray, absent: int | float) -> None:
+    def _column(self, name: str, rows: np.ndarray, values: np.ndarray, absent: int | float) -> None:
         column = np.full((self.test.num, *values.shape[1:]), absent, dtype=values.dtype)
         column[rows] = values
         self.columns[name].append(column)
+
+    def _replace(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
+        if name not in self.last:
+            shape = (self.test.num, *values.shape[1:])
+            self.last[name] = np.full(shape, np.nan, dtype=np.float32)
+        self.last[name][rows] = values
 
     def arm(self) -> Arm:
         """Shape everything as tasks by repeats."""
         test = self.test
         shape = (len(test.task_ids), test.config.repeats)
-        posterior = Posteriors(self.mean, self.variance)
         columns = {name: np.stack(parts, axis=1) for name, parts in self.columns.items()}
 
         def of_first_repeat(paths: np.ndarray) -> np.ndarray:
@@ -309,11 +381,7 @@ class _Record:
 
         return Arm(
             task_id=np.asarray(test.task_ids, dtype=np.int32),
-            **{name: c.reshape(*shape, *c.shape[1:]) for name, c in columns.items()},
-            posterior_mean=self.mean.reshape(*shape, -1),
-            posterior_variance=self.variance.reshape(*shape, -1),
-            posterior_kl=posterior.kl().reshape(shape),
-            decoder_mse=self.mse.reshape(shape),
+            **{n: c.reshape(*shape, *c.shape[1:]) for n, c in (columns | self.last).items()},
             first_path=of_first_repeat(self.first),
             final_path=of_first_repeat(self.path),
         )

@@ -27,15 +27,17 @@ class Plan:
 
     Args:
         task: ``[N, task_dim]`` parameters of each episode's task.
-        latent: ``[N, H, latent_dim]`` float32, z at every step.
+        latent: ``[N, H, latent_dim]`` float32, z at every step; unused by ``Adaptive``.
         noise: ``[N, H, action_dim]`` float32 standard normal, for the actions.
         initial: ``[N, initial_dim]`` start states.
+        rows: ``[N]`` int64, the numbers by which ``Adaptive`` knows the episodes; None: 0 to N - 1.
     """
 
     task: np.ndarray
     latent: np.ndarray
     noise: np.ndarray
     initial: np.ndarray
+    rows: np.ndarray | None = None
 
     @property
     def horizon(self) -> int:
@@ -44,7 +46,18 @@ class Plan:
 
     def part(self, rows: slice) -> Plan:
         """Return some of the episodes."""
-        return Plan(self.task[rows], self.latent[rows], self.noise[rows], self.initial[rows])
+        return Plan(
+            self.task[rows],
+            self.latent[rows],
+            self.noise[rows],
+            self.initial[rows],
+            self.numbers[rows],
+        )
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The number of each episode."""
+        return np.arange(len(self.task)) if self.rows is None else self.rows
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,43 @@ class Scripted:
     """
 
     env: Environment
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of n episodes.
+
+    Args:
+        obs: ``[n, obs_dim]`` float32 before the action.
+        action: ``[n, action_dim]`` float32.
+        reward: ``[n]`` float32, true and unscaled.
+        next_obs: ``[n, obs_dim]`` float32.
+        terminated: ``[n]`` bool; a time limit is False.
+        ended: ``[n]`` bool, terminated or at the time limit.
+        t: ``[n]`` int64, the step in its episode, from 0.
+    """
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    next_obs: np.ndarray
+    terminated: np.ndarray
+    ended: np.ndarray
+    t: np.ndarray
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Acts in episodes that it knows by number, and may learn from every step.
+
+    Args:
+        act: Maps numbers ``[n]``, obs ``[n, obs_dim]``, noise ``[n, action_dim]`` to actions.
+        observe: Takes numbers and what their step gave, with the true reward, whatever ``rewards``
+            of the run says; None: nothing within an episode.
+    """
+
+    act: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    observe: Callable[[np.ndarray, Step], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,29 +207,75 @@ def _describe(
     episode = np.nonzero(valid)[0]
     reward = env.reward(states[:, :-1][valid], out.action[valid], after, task[episode])
     out.reward[valid] = reward
+    _check_rewards(env, reward, np.nonzero(valid)[1])
+
+
+def _check_rewards(env: Environment, reward: np.ndarray, step: np.ndarray) -> None:
     if not np.isfinite(reward).all():
         raise SimulationError(
             "reward is not finite",
-            where=f"{env.env_id}, step {int(np.nonzero(valid)[1][np.argmin(np.isfinite(reward))])}",
+            where=f"{env.env_id}, step {int(step[np.argmin(np.isfinite(reward))])}",
             expected="finite numbers",
             fix="check the environment's reward",
         )
 
 
 def _actor(
-    controller: Controller | Scripted, plan: Plan
+    controller: Controller | Scripted | Adaptive, plan: Plan
 ) -> Callable[[slice | np.ndarray, np.ndarray, int], np.ndarray]:
     """Make the function that acts in some rows of a plan, given their obs and the step."""
     if isinstance(controller, Scripted):
         script, every = controller.env.script(plan.initial, plan.task), np.arange(len(plan.task))
         return lambda rows, obs, step: script(every[rows], obs, plan.noise[rows, step])
+    if isinstance(controller, Adaptive):
+        adaptive, numbers = controller, plan.numbers
+        return lambda rows, obs, step: adaptive.act(numbers[rows], obs, plan.noise[rows, step])
     return lambda rows, obs, step: controller(obs, plan.latent[rows, step], plan.noise[rows, step])
+
+
+def _teller(
+    env: Environment,
+    controller: Controller | Scripted | Adaptive,
+    plan: Plan,
+    states: np.ndarray,
+    out: Episodes,
+) -> Callable[[slice | np.ndarray, np.ndarray, int], None] | None:
+    """Make the function that tells what a step gave in some rows, given which of all have ended."""
+    observe = controller.observe if isinstance(controller, Adaptive) else None
+    if observe is None:
+        return None
+    numbers = plan.numbers
+
+    def tell(rows: slice | np.ndarray, ended: np.ndarray, step: int) -> None:
+        told = numbers[rows]
+        if len(told) == 0:
+            return
+        t = np.full(len(told), step)
+        action = out.action[rows, step]
+        reward = env.reward(states[rows, step], action, states[rows, step + 1], plan.task[rows])
+        _check_rewards(env, reward, t)
+        out.reward[rows, step] = reward
+        terminated = ended[rows]
+        observe(
+            told,
+            Step(
+                obs=out.obs[rows, step],
+                action=action,
+                reward=out.reward[rows, step],
+                next_obs=out.final_obs[rows].copy(),  # the next step writes there
+                terminated=terminated,
+                ended=terminated | (step == plan.horizon - 1),
+                t=t,
+            ),
+        )
+
+    return tell
 
 
 def run_batch(
     env: Environment,
     physics: Physics,
-    controller: Controller | Scripted,
+    controller: Controller | Scripted | Adaptive,
     plan: Plan,
     *,
     rewards: bool,
@@ -189,7 +285,7 @@ def run_batch(
     Args:
         env: The definition.
         physics: Exactly as many simulators as the plan has episodes.
-        controller: The policy, or the environment's script.
+        controller: The policy, the environment's script, or what adapts.
         plan: Tasks, latents, noise and starts.
         rewards: Whether the true reward is computed at all.
 
@@ -214,6 +310,7 @@ def run_batch(
     out.final_obs[:] = obs
     states = np.zeros((len(plan.task), plan.horizon + 1, physics.state.shape[1]))
     states[:, 0] = physics.state
+    tell = _teller(env, controller, plan, states, out)
     action = np.zeros((len(plan.task), env.action_dim), dtype=np.float32)
     for step in range(plan.horizon):
         # The policy costs as much as a step of light physics: only where one follows.
@@ -239,6 +336,8 @@ def run_batch(
         out.final_obs[rows] = obs[rows]
         out.length[rows] += 1
         ended = active & env.terminated(physics.state)
+        if tell is not None:
+            tell(rows, ended, step)
         if ended.any():
             out.terminated[ended] = True
             active = active & ~ended
@@ -266,12 +365,14 @@ class BatchDriver:
         self.batch = batch or env.batch
         self._pools: list[dict[int, Physics]] = [{} for _ in range(self.threads)]
 
-    def run(self, controller: Controller | Scripted, plan: Plan, *, rewards: bool) -> Episodes:
+    def run(
+        self, controller: Controller | Scripted | Adaptive, plan: Plan, *, rewards: bool
+    ) -> Episodes:
         """Run every episode of the plan.
 
         Args:
-            controller: The policy, which must be safe to call from several threads, or the
-                environment's script.
+            controller: The policy, which must be safe to call from several threads, the
+                environment's script, or what adapts.
             plan: Tasks, latents, noise and starts.
             rewards: Whether the true reward is computed at all.
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import dataclasses
+from collections.abc import Callable, Container
 
 import numpy as np
 
 from smac_core.envs.definition import Environment
-from smac_core.envs.episodes import BatchDriver, Controller, Episodes, Plan, Scripted, run_batch
+from smac_core.envs.episodes import (
+    Adaptive,
+    BatchDriver,
+    Controller,
+    Episodes,
+    Plan,
+    Scripted,
+    run_batch,
+)
 from smac_core.envs.rendering import Image, make_renderer
 
 
@@ -31,11 +40,13 @@ class FilmDriver(BatchDriver):
         self._simulator = env.make_physics(1)
         self._renderer = make_renderer(env, self._simulator, shadows=False)
 
-    def run(self, controller: Controller | Scripted, plan: Plan, *, rewards: bool) -> Episodes:
+    def run(
+        self, controller: Controller | Scripted | Adaptive, plan: Plan, *, rewards: bool
+    ) -> Episodes:
         """Run one episode, as any driver does.
 
         Args:
-            controller: The policy; a script is not drawn while it acts.
+            controller: The policy, or what adapts; a script is not drawn while it acts.
             plan: Of one episode.
             rewards: Whether the true reward is computed at all.
 
@@ -46,17 +57,25 @@ class FilmDriver(BatchDriver):
         draws = len(self.films) in self.wanted
         steps = 0
 
-        def control(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.ndarray:
-            nonlocal steps
-            if draws and steps % self.every == 0:
-                film.append(self._renderer.draw(plan.task))
-            steps += 1
-            return policy(obs, latent, noise)
+        def watch(
+            policy: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+        ) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+            def control(one: np.ndarray, two: np.ndarray, three: np.ndarray) -> np.ndarray:
+                nonlocal steps
+                if draws and steps % self.every == 0:
+                    film.append(self._renderer.draw(plan.task))
+                steps += 1
+                return policy(one, two, three)
 
+            return control
+
+        watched: Controller | Scripted | Adaptive
         if isinstance(controller, Scripted):
-            watched: Controller | Scripted = controller
+            watched = controller
+        elif isinstance(controller, Adaptive):
+            watched = dataclasses.replace(controller, act=watch(controller.act))
         else:
-            policy, watched = controller, control
+            watched = watch(controller)
         episodes = run_batch(self.env, self._simulator, watched, plan, rewards=rewards)
         if draws:
             film.append(self._renderer.draw(plan.task))  # how it ended

@@ -18,8 +18,11 @@ from smac_core.adaptation import (
 )
 from smac_core.agent import Agent, Posteriors
 from smac_core.config import AdaptationConfig
+from smac_core.dataset import context_features
 from smac_core.envs.episodes import BatchDriver, Controller
+from smac_core.meta_agent import Context
 from smac_core.planning import generator
+from smac_core.smac_agent import SmacAgent
 from tests.smac_core.stairs import Stairs, random_agent, stair_tasks
 
 LATENT = 3
@@ -63,7 +66,16 @@ def meta_test(
 ) -> MetaTest:
     env = Stairs() if env is None else env
     agent = size_agent() if agent is None else agent
-    return MetaTest(BatchDriver(env), agent, config, TASK_IDS, TASKS, (0, 2))
+    return MetaTest(BatchDriver(env), SmacAgent(agent), config, TASK_IDS, TASKS, (0, 2))
+
+
+def numbered(num: int, row: int = 0, length: int = 5) -> Context:
+    """A context of episodes of so many steps, whose rewards number its transitions."""
+    rows = np.arange(num)
+    obs = np.zeros((num, 2), np.float32)
+    reward = (1000 * row + rows).astype(np.float32)
+    ends = rows % length == length - 1
+    return Context(obs, obs[:, :1], reward, obs, ends, rows // length, rows % length)
 
 
 def test_episodes_are_counted_plainly() -> None:
@@ -107,7 +119,9 @@ def test_the_counts_agree_where_no_episode_ends_early() -> None:
     env = Stairs()
     config = dataclasses.replace(CONFIG, min_transitions=3 * env.horizon)
     tasks = stair_tasks((0, 0), (0, 0))
-    adapted = MetaTest(BatchDriver(env), size_agent(), config, TASK_IDS, tasks, (0, 2)).adapt()
+    adapted = MetaTest(
+        BatchDriver(env), SmacAgent(size_agent()), config, TASK_IDS, tasks, (0, 2)
+    ).adapt()
     for field in dataclasses.fields(adapted.by_episodes):
         of_both = [
             getattr(arm, field.name) for arm in (adapted.by_episodes, adapted.by_transitions)
@@ -126,7 +140,9 @@ def test_a_meta_episode_may_be_over_before_it_adapts() -> None:
 
 def test_measures_follow_the_path_and_a_diverged_episode_is_told() -> None:
     tasks = stair_tasks((0, 0), (0, 3))  # the second diverges in its third step
-    test = MetaTest(BatchDriver(Stairs()), random_agent(2, 1), CONFIG, TASK_IDS, tasks, (0, 2))
+    test = MetaTest(
+        BatchDriver(Stairs()), SmacAgent(random_agent(2, 1)), CONFIG, TASK_IDS, tasks, (0, 2)
+    )
     arm, _ = test.online()
     assert arm.episode_end.tolist() == [[[TIME_LIMIT] * 3] * REPEATS, [[DIVERGED] * 3] * REPEATS]
     for task, length in ((0, 6), (1, 2)):
@@ -161,20 +177,22 @@ def test_the_latent_is_drawn_once_or_at_every_step_but_the_posterior_stands(resa
 
 def test_contexts_hold_true_rewards_in_the_order_of_time() -> None:
     explored = meta_test(dataclasses.replace(CONFIG, repeats=1)).adapt().explored
-    assert explored[1].shape == (4, 4)  # [obs, action, reward]
-    assert explored[1][:, 1].tolist() == [0, 1, 0, 1]
-    assert explored[1][:, 3].tolist() == [21, 22, 21, 22]
-    wide = random_agent(2, 1, context_next_obs=True)
-    explored = meta_test(CONFIG, wide).adapt().explored
-    assert explored[0].shape == (12, 6)
-    np.testing.assert_array_equal(explored[0][:, 5], explored[0][:, 1] + 1)
+    short = explored[1]
+    assert short.obs[:, 1].tolist() == [0, 1, 0, 1]
+    assert short.reward.tolist() == [21, 22, 21, 22]
+    assert short.next_obs[:, 1].tolist() == [1, 2, 1, 2]
+    assert short.terminated.tolist() == [False, True, False, True]
+    assert short.t.tolist() == [0, 1, 0, 1]
+    assert short.episode.tolist() == [0, 0, 1, 1]
+    assert not explored[0].terminated.any()  # a time limit is not the end of the task
 
 
 def test_the_decoder_is_measured_on_the_last_episode_under_the_posteriors_mean() -> None:
     agent = random_agent(2, 1)
     test = meta_test(CONFIG, agent)
     adapted = test.adapt()
-    arm, posterior = adapted.by_episodes, agent.infer(adapted.explored)
+    contexts = [context_features(c.obs, c.action, c.reward, None) for c in adapted.explored]
+    arm, posterior = adapted.by_episodes, agent.infer(contexts)
     keys = [(0, 2, TASK_IDS[row // REPEATS], row % REPEATS, 2) for row in range(4)]
     for row, key in enumerate(keys):
         rng = generator(key)
@@ -202,7 +220,7 @@ def test_every_arm_has_the_same_fields_and_shapes() -> None:
     matched = test.given(test.resample(adapted.explored, 3), 5)
     arms = {
         "online": (adapted.by_episodes, 3),
-        "prior": (test.given(None, 6), 1),
+        "prior": (test.unadapted(6), 1),
         "matched": (matched, 1),
         "floor": (test.floor(do_nothing, 7), 1),
         "random": (test.floor(act_at_random, 8), 1),
@@ -232,20 +250,22 @@ def test_doing_nothing_stays_where_it_started() -> None:
 
 def test_offline_and_online_contexts_get_the_same_size() -> None:
     test = meta_test()
-    bags = [np.full((n, 4), row, np.float32) for row, n in enumerate((3, 500, 8, 1))]
+    bags = [numbered(n, row) for row, n in enumerate((3, 500, 8, 1))]
     drawn = test.resample(bags, purpose=4)
-    assert [d.shape for d in drawn] == [(CONFIG.context_size, 4)] * 4
-    assert all((d == row).all() for row, d in enumerate(drawn))
-    numbered = [np.arange(50, dtype=np.float32)[:, None]] * 4
-    one, two = test.resample(numbered, 4), test.resample(numbered, 5)
+    assert [len(d) for d in drawn] == [CONFIG.context_size] * 4
+    assert all((d.reward // 1000 == row).all() for row, d in enumerate(drawn))
+    same = [numbered(50)] * 4
+    one, two, again = (
+        [bag.reward for bag in test.resample(same, purpose)] for purpose in (4, 5, 4)
+    )
     assert not np.array_equal(one[0], one[1])
     assert not np.array_equal(one[0], two[0])
-    assert all(np.array_equal(a, b) for a, b in zip(one, test.resample(numbered, 4), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
 
 
 def test_rounds_share_their_randomness_and_repeats_do_not() -> None:
     one, two = meta_test().online()[0], meta_test().online()[0]
     for field in dataclasses.fields(one):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name))
-    arm = meta_test(dataclasses.replace(CONFIG, repeats=3), random_agent(2, 1)).given(None, 0)
+    arm = meta_test(dataclasses.replace(CONFIG, repeats=3), random_agent(2, 1)).unadapted(0)
     assert len(np.unique(arm.decoder_mse[0])) == 3

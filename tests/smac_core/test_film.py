@@ -10,6 +10,7 @@ from smac_core.envs.episodes import BatchDriver
 from smac_core.envs.film import FilmDriver
 from smac_core.envs.point_robot import PointRobot
 from smac_core.envs.rendering import PositionRaster
+from smac_core.smac_agent import SmacAgent
 from tests.smac_core.stairs import Stairs, random_agent, stair_tasks
 
 GOAL = np.array([[0.6, 0.8]])
@@ -17,7 +18,7 @@ GOAL = np.array([[0.6, 0.8]])
 
 def meta_test(driver: BatchDriver) -> MetaTest:
     config = AdaptationConfig(repeats=1, min_transitions=60)
-    return MetaTest(driver, random_agent(2, 2), config, [3], GOAL, (0, 1))
+    return MetaTest(driver, SmacAgent(random_agent(2, 2)), config, [3], GOAL, (0, 1))
 
 
 def test_a_film_shows_the_episodes_of_any_other_driver() -> None:
@@ -41,6 +42,6 @@ def test_a_film_ends_with_its_episode() -> None:
     driver = FilmDriver(Stairs(), every=1, wanted={0})
     config = AdaptationConfig(repeats=1)
     tasks = stair_tasks((2, 0))  # ends after two steps
-    MetaTest(driver, random_agent(2, 1), config, [0], tasks, (0, 1)).online()
+    MetaTest(driver, SmacAgent(random_agent(2, 1)), config, [0], tasks, (0, 1)).online()
     assert [len(film) for film in driver.films] == [3, 0, 0]
     assert driver.episodes[0].terminated.all()
