@@ -30,12 +30,16 @@ _MAX_SEED = 2**32 - 1  # what numpy.random.RandomState takes; the published task
 _MAX_INTEGER = 2**63 - 1
 _AT_LEAST_ONE = {
     "bootstrap_samples", "context_size", "encoder", "decoder", "critic", "policy", "episodes",
-    "evaluate_rounds", "latent_dim", "log_every", "num_tasks", "num_test", "num_train", "repeats",
-    "rows_per_task", "seeds_per_job", "seeds_per_learner", "tasks_per_iteration",
-    "tasks_per_round", "train_tasks", "updates_per_graph",
+    "evaluate_rounds", "hidden", "latent_dim", "latents_per_trajectory", "log_every", "num_tasks",
+    "num_test", "num_train", "refresh_every", "repeats", "rows_per_task", "seeds_per_job",
+    "seeds_per_learner", "tasks_per_iteration", "tasks_per_round", "train_tasks",
+    "trajectories_per_task", "updates_per_graph", "action_embedding", "obs_embedding", "reward_embedding",
 }  # fmt: skip
-_ABOVE_ZERO = {"awac_temperature", "confidence", "learning_rate", "reward_scale"}
-_AT_MOST_ONE = {"confidence", "discount", "target_update_rate"}
+_ABOVE_ZERO = {
+    "actor_learning_rate", "awac_temperature", "confidence", "critic_learning_rate",
+    "learning_rate", "reward_scale",
+}  # fmt: skip
+_AT_MOST_ONE = {"confidence", "discount", "relabel_probability", "target_update_rate"}
 _SEEDS = {"seed", "seeds"}
 _BRANCH = re.compile(r"(int|str|float|bool|none)$|.*[\[(]")
 

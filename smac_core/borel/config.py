@@ -20,7 +20,7 @@ class BeliefConfig:
     reward_embedding: int = 16
     hidden: int = 128  # of the GRU
     decoder: tuple[int, ...] = (32, 32)
-    decode: Literal["reward", "next_obs", "both"] = "reward"  # next_obs: where dynamics differ
+    decode: Literal["auto", "reward", "next_obs", "both"] = "auto"  # both where dynamics differ
     kl_weight: float = 0.05
     learning_rate: float = 3e-4
     num_tasks: int = 4

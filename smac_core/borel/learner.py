@@ -7,7 +7,7 @@ a policy update one of (seed, n, belief); they are never stored, so none can be 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from smac_core.borel.trajectories import (
     draw_trajectories,
 )
 from smac_core.borel.vae import BeliefVae, TrajectoryBatch, trajectory_losses
+from smac_core.envs.definition import Environment
 from smac_core.networks import Shapes
 from smac_core.parameters import read_scalars
 from smac_core.planning import generator
@@ -57,6 +58,22 @@ class BorelData:
         """
         slots = np.repeat(rng.integers(0, len(self.table.of_slot), num_tasks), each)
         return draw_trajectories(self.table, slots, self.episodes, rng, self.relabel)
+
+
+def choose_decoders(config: BeliefConfig, env: Environment) -> BeliefConfig:
+    """Settle what ``decode: auto`` means.
+
+    Args:
+        config: Of the belief.
+        env: The environment.
+
+    Returns:
+        The configuration, with the next observation decoded too where dynamics differ: rewards
+        alone do not tell them.
+    """
+    if config.decode != "auto":
+        return config
+    return replace(config, decode="both" if env.dynamics_differ else "reward")
 
 
 class BorelLearner:

@@ -104,6 +104,7 @@ class BeliefVae(nn.Module):
 
     def __init__(self, shapes: Shapes, config: BeliefConfig, seed: int) -> None:
         super().__init__()
+        assert config.decode != "auto", "choose_decoders settles it"
         self.config = config
         widths = (config.action_embedding, config.obs_embedding, config.reward_embedding)
         with torch.random.fork_rng(devices=[]):

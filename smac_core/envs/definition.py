@@ -65,6 +65,8 @@ class Environment(ABC):
     """Simulators that step together: enough to hide Python, small enough for cache or memory."""
     lanes: int = 1
     """Batches that run side by side unless the driver is told otherwise."""
+    dynamics_differ: ClassVar[bool] = False
+    """Whether tasks differ in what follows an action, not in rewards alone."""
     not_in_rows: ClassVar[str | None] = "what the reward reads, as far as the definition says"
     """What the reward of a stored transition needs and no row holds; None: ``reward_of_rows``."""
 

@@ -77,6 +77,7 @@ class DynamicsParam(Environment):
     bodies: ClassVar[tuple[str, ...]]
     horizon = 200
     num_tasks = (50, 5)
+    dynamics_differ = True
     not_in_rows = "the dynamics: a step of one task is none of another"
 
     def __init__(self, timestep: float = TIMESTEPS[0]) -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from smac_core.borel.config import BeliefConfig, HyperSacConfig
-from smac_core.borel.learner import BorelData, BorelLearner, make_pool
+from smac_core.borel.learner import BorelData, BorelLearner, choose_decoders, make_pool
 from smac_core.borel.trajectories import draw_trajectories, table_of_episodes
 from smac_core.dataset import Transitions
+from smac_core.envs.hopper_param import HopperParam
 from smac_core.envs.point_robot import PointRobot
 from smac_core.errors import NonFiniteError
 from smac_core.networks import Shapes
@@ -23,6 +24,7 @@ BELIEF = BeliefConfig(
     latent_dim=2,
     hidden=8,
     decoder=(8,),
+    decode="reward",
     num_tasks=2,
     trajectories_per_task=2,
     latents_per_trajectory=3,
@@ -121,6 +123,13 @@ def test_the_hyper_states_are_those_of_the_trajectories():
     np.testing.assert_array_equal(follow[boundary], obs[boundary + 1])
     assert len(np.unique(belief[ends - drawn.length], axis=0)) == 1  # all start from one belief
     np.testing.assert_array_equal(reward, drawn.reward[drawn.mask])
+
+
+def test_where_dynamics_differ_the_next_observation_is_decoded_too():
+    auto = BeliefConfig()
+    assert choose_decoders(auto, PointRobot()).decode == "reward"
+    assert choose_decoders(auto, HopperParam()).decode == "both"
+    assert choose_decoders(BeliefConfig(decode="next_obs"), PointRobot()).decode == "next_obs"
 
 
 def test_rows_are_drawn_from_their_task():
