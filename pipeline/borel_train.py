@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> None:
 
     Source: baselines.md section 3.
     """
-    with begin_seeds("meta_train", args) as runs:
+    with begin_seeds("meta_train", args, module="pipeline.borel_train") as runs:
         _train_all(runs)
 
 

@@ -37,6 +37,7 @@ class StageRun:
         section: The stage's own section, a dataclass of pipeline.sections.
         env: The environment.
         started: ``time.monotonic()`` at the start.
+        module: What runs in place of the stage's own module; empty: that one.
     """
 
     stage: str
@@ -45,6 +46,7 @@ class StageRun:
     section: Any
     env: Environment
     started: float = field(default_factory=time.monotonic)
+    module: str = ""
 
     @property
     def seed(self) -> int | None:
@@ -57,7 +59,7 @@ class StageRun:
         """Digest of all code that this stage reaches."""
         named = [self.env_config.definition, *plug_ins(self.section)]
         roots = tuple(sorted({name.partition(":")[0] for name in named}))
-        return _digest(f"pipeline.{self.stage}", roots)
+        return _digest(self.module or f"pipeline.{self.stage}", roots)
 
     def finish(
         self,
@@ -93,12 +95,13 @@ def _digest(module: str, roots: tuple[str, ...]) -> str:
     return code_digest(module, roots)
 
 
-def begin(stage: str, args: argparse.Namespace) -> StageRun:
+def begin(stage: str, args: argparse.Namespace, module: str = "") -> StageRun:
     """Resolve the configuration and check that the output can be written.
 
     Args:
         stage: Name of the stage.
         args: The parsed command line.
+        module: What runs in place of the stage's own module; empty: that one.
 
     Returns:
         The run.
@@ -110,7 +113,7 @@ def begin(stage: str, args: argparse.Namespace) -> StageRun:
     env_config, section = resolved(stage, args.config, args.env, getattr(args, "method", None))
     require_writable(args.out.parent)
     env = load_environment(env_config.definition, env_config.params)
-    return StageRun(stage, args, env_config, section, env)
+    return StageRun(stage, args, env_config, section, env, module=module)
 
 
 def split_seeds(args: argparse.Namespace) -> list[argparse.Namespace]:
@@ -156,12 +159,13 @@ def _share_of(given: Mapping[str, list[Path]], place: int, num_seeds: int) -> di
 
 
 @contextmanager
-def begin_seeds(stage: str, args: argparse.Namespace) -> Iterator[list[StageRun]]:
+def begin_seeds(stage: str, args: argparse.Namespace, module: str = "") -> Iterator[list[StageRun]]:
     """Begin a job of one or several seeds, and hold their output folders.
 
     Args:
         stage: Name of the stage.
         args: The command line, parsed with ``many_seeds``.
+        module: What runs in place of the stage's own module; empty: that one.
 
     Yields:
         One run a seed.
@@ -171,7 +175,7 @@ def begin_seeds(stage: str, args: argparse.Namespace) -> Iterator[list[StageRun]
         OutputError: An output folder cannot be written, or another process writes there.
     """
     first, *others = split_seeds(args)
-    run = begin(stage, first)
+    run = begin(stage, first, module)
     for other in others:
         require_writable(other.out.parent)
     with ExitStack() as held:

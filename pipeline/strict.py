@@ -33,7 +33,8 @@ _AT_LEAST_ONE = {
     "evaluate_rounds", "hidden", "latent_dim", "latents_per_trajectory", "log_every", "num_tasks",
     "num_test", "num_train", "refresh_every", "repeats", "rows_per_task", "seeds_per_job",
     "seeds_per_learner", "tasks_per_iteration", "tasks_per_round", "train_tasks",
-    "trajectories_per_task", "updates_per_graph", "action_embedding", "obs_embedding", "reward_embedding",
+    "trajectories_per_task", "updates_per_graph", "action_embedding", "obs_embedding",
+    "reward_embedding",
 }  # fmt: skip
 _ABOVE_ZERO = {
     "actor_learning_rate", "awac_temperature", "confidence", "critic_learning_rate",

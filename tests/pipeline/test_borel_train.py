@@ -16,6 +16,7 @@ from pipeline import borel_train, cli, training
 from pipeline import config as cf
 from pipeline.checkpoint import read_checkpoint
 from pipeline.data import as_transitions
+from pipeline.imports import code_digest
 from pipeline.manifest import read_manifest
 from pipeline.models import read_acting
 from pipeline.store import read_store, write_store
@@ -114,6 +115,8 @@ def test_the_manifest_names_everything(trained):
     manifest = read_manifest(trained.with_name("manifest.json"))
     assert (manifest["stage"], manifest["seed"], manifest["updates"]) == ("meta_train", 0, 11)
     assert set(manifest["inputs"]) == {"tasks", "transitions"}
+    roots = ("smac_core.envs.point_robot",)
+    assert manifest["code_digest"] == code_digest("pipeline.borel_train", roots)
     assert {e["path"] for e in manifest["outputs"].values()} == {trained.name, "metrics.csv"}
 
 
