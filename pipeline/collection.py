@@ -10,7 +10,7 @@ from pipeline.task_list import TaskList
 from smac_core.agent import Agent, make_agent, prior
 from smac_core.dataset import Dataset, build_dataset
 from smac_core.envs.definition import Environment
-from smac_core.envs.episodes import BatchDriver, Episodes, Scripted, concatenate
+from smac_core.envs.episodes import BatchDriver, Scripted
 from smac_core.episode_rows import EpisodeRows, flatten, join_rows
 from smac_core.networks import Shapes, initial_parameters, network_shapes
 from smac_core.planning import COLLECT, plan_episodes
@@ -147,7 +147,7 @@ def collect_initial(collection: Collection, agent: Agent | None = None) -> None:
     train = np.asarray(collection.tasks.train, dtype=np.int64)
     controller = Scripted(env) if agent is None else agent.stochastic()
     taken = np.zeros(len(train), dtype=np.int64)
-    parts: list[Episodes] = []
+    parts: list[EpisodeRows] = []  # without padding: that of a falling humanoid is nine tenths
     owners: list[np.ndarray] = []
     while (taken < config.initial_steps).any():
         slots = np.flatnonzero(taken < config.initial_steps)
@@ -160,14 +160,16 @@ def collect_initial(collection: Collection, agent: Agent | None = None) -> None:
             resample_every_step=config.visit.resample_latent == "step",
             horizon=config.horizon,
         )
-        parts.append(collection.driver.run(controller, plan, rewards=True))
+        parts.append(flatten(collection.driver.run(controller, plan, rewards=True)))
         owners.append(slots)
         taken[slots] += parts[-1].length
     owner = np.concatenate(owners)
     order = np.argsort(owner, kind="stable")
     num = len(order)
+    rows = join_rows(parts)
+    parts.clear()
     collection.add(
-        flatten(concatenate(parts).select(order)),
+        rows.select(order),
         task_id=train[owner[order]],
         source=np.full(num, SCRIPTED if agent is None else INIT, dtype=np.int64),
         iteration=np.zeros(num, dtype=np.int64),

@@ -59,6 +59,23 @@ class EpisodeRows:
         ended[self.ends - 1] = self.terminated
         return ended
 
+    def select(self, episodes: np.ndarray) -> EpisodeRows:
+        """Return some of the episodes.
+
+        Args:
+            episodes: ``[K]`` their numbers, in the order wanted.
+
+        Returns:
+            Their rows.
+        """
+        length = self.length[episodes]
+        shift = (self.ends - self.length)[episodes] - (np.cumsum(length) - length)
+        rows = np.arange(length.sum()) + np.repeat(shift, length)
+        a_row = ("obs", "action", "reward", "position")
+        names = EpisodeRows.__dataclass_fields__
+        picked = {n: getattr(self, n)[rows if n in a_row else episodes] for n in names}
+        return EpisodeRows(**picked)
+
     def transitions(self, task_id: np.ndarray, source: np.ndarray) -> Transitions:
         """Pair every observation with the next.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from smac_core.agent import prior
 from smac_core.envs.episodes import BatchDriver, Episodes
-from smac_core.episode_rows import flatten, join_rows
+from smac_core.episode_rows import EpisodeRows, flatten, join_rows
 from smac_core.planning import flat_rows, next_observations, plan_episodes
 from tests.smac_core.stairs import Stairs, stair_tasks
 
@@ -57,3 +57,12 @@ def test_parts_join_in_order() -> None:
         np.testing.assert_array_equal(getattr(joined, name)[6:14], getattr(whole, name)[:8])
     assert joined.returns.tolist() == [21.0, 21.0, 43.0]
     assert join_rows([whole]) is whole
+
+
+def test_rows_of_chosen_episodes_are_those_of_the_padded_ones() -> None:
+    episodes, order = run(*TASKS), np.array([3, 0, 2])
+    found, expected = flatten(episodes).select(order), flatten(episodes.select(order))
+    for name in EpisodeRows.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    none = flatten(episodes).select(np.array([], dtype=np.int64))
+    assert len(none.obs) == len(none.length) == 0
