@@ -14,6 +14,7 @@ import pytest
 
 from pipeline import schema
 from pipeline.sections import SOURCES, STAGES
+from pipeline.sections_maml import MamlTrainConfig
 from smac_core import visits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,6 +90,14 @@ def test_a_deviation_is_a_key_with_this_default(number, key, here):
         assert name in {field.name for field in dataclasses.fields(value)}
         value = getattr(value, name)
     assert str(value) == here
+
+
+def test_the_deviations_of_maml_are_keys_with_these_defaults():
+    rows = re.findall(r"^\| (M\d+) \|.*\| `([a-z_.]+)` \| (\S+) \|$", DEVIATIONS, re.MULTILINE)
+    assert [number for number, _, _ in rows] == [f"M{n}" for n in range(1, 10)]
+    for _, key, here in rows:
+        section, name = key.split(".")
+        assert str(getattr(getattr(MamlTrainConfig(), section), name)) == here
 
 
 def test_the_code_points_at_deviations_that_exist():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +16,6 @@ from smac_core.maml.networks import initial_network
 from smac_core.maml.objective import Meta, Objective, TaskBatch, TaskRows, positive
 from smac_core.networks import Shapes
 from smac_core.parameters import BETA1, BETA2, EPSILON, read_scalars
-
-LOOP_NUMBERS = 1_000_000  # adapted numbers of a task above which the CPU maps over tasks by a loop
 
 
 def initial_meta(
@@ -124,7 +121,6 @@ class MamlLearner:
         }
         self.num_updates = 0
         self.metrics: dict[str, Tensor] = {}
-        self.over_tasks = choose_mapping(config, self.meta, device)
 
     def update(self, batch: TaskBatch) -> None:
         """Take one meta-gradient step on everything that is meta-learned.
@@ -135,7 +131,7 @@ class MamlLearner:
         Source: baselines.md section 2, "Outer loop"; the mean over the batch's tasks.
         """
         gradients, loss, metrics = meta_gradient(
-            self.objective.task_loss, self.meta, batch, self.over_tasks
+            self.objective.task_loss, self.meta, batch, self.config.over_tasks
         )
         self.num_updates += 1
         for group, gradient in gradients.items():
@@ -226,23 +222,6 @@ class MamlLearner:
                         raise ValueError(f"{prefix}{group}/{name}: shape {array.shape}")
                     tensor.copy_(torch.from_numpy(np.array(array)))
         self.num_updates = int(state["num_updates"][0])
-
-
-def choose_mapping(config: MamlConfig, meta: Meta, device: torch.device) -> Literal["vmap", "loop"]:
-    """Decide how to map over tasks.
-
-    Args:
-        config: May decide itself.
-        meta: What is adapted.
-        device: Where to compute.
-
-    Returns:
-        vmap where calls cost more than numbers: on a GPU, and for small networks on the CPU.
-    """
-    if config.over_tasks != "auto":
-        return config.over_tasks
-    adapted = sum(p.numel() for group in ("policy", "value") for p in meta.get(group, {}).values())
-    return "loop" if device.type == "cpu" and adapted > LOOP_NUMBERS else "vmap"
 
 
 class MamlEngine:

@@ -165,8 +165,8 @@ class Objective:
 
         def loss(weights: Parameters) -> tuple[Tensor, Metrics]:
             mean, hidden = policy_mean(weights, rows.obs)
-            imitation, metrics = self._policy_loss(kind, mean, rows, advantage, before)
-            metrics = {"inner_policy_loss": imitation.detach()} | metrics
+            imitation, size = self._policy_loss(kind, mean, rows, advantage, before)
+            metrics = {"inner_policy_loss": imitation.detach(), "inner_sample_size": size.detach()}
             if kind != "awr":
                 return imitation, metrics
             assert advantage is not None
@@ -187,22 +187,25 @@ class Objective:
         rows: TaskRows,
         advantage: Tensor | None,
         before: Mapping[str, Tensor],
-    ) -> tuple[Tensor, Metrics]:
-        """One of the three losses; `before` is the policy that the policy gradient starts from."""
+    ) -> tuple[Tensor, Tensor]:
+        """One of the three losses, and the effective sample size of its rows' weights.
+
+        ``before`` is the policy that the policy gradient's rows are taken to come from.
+        """
         log_prob = gaussian_log_prob(mean, self.action_std, rows.action)
         if kind == "bc" or advantage is None:
-            return weighted_cloning_loss(log_prob, None), {}
+            return weighted_cloning_loss(log_prob, None), torch.ones_like(log_prob[0])
         normed = standardised(advantage) if self.config.advantage_norm == "std" else advantage
         if kind == "awr":
             lower = self.config.weight_clip == "both"
             weight = regression_weights(normed, self.config.max_weight, lower=lower)
-            metrics = {"inner_sample_size": effective_sample_size(weight)}
-            return weighted_cloning_loss(log_prob, weight), metrics
+            return weighted_cloning_loss(log_prob, weight), effective_sample_size(weight)
         collected = gaussian_log_prob(
             policy_mean(before, rows.obs)[0], self.action_std, rows.action
         )
         limits = self.config.ratio_limits
-        return policy_gradient_loss(log_prob, collected, normed, limits), {}
+        loss = policy_gradient_loss(log_prob, collected, normed, limits)
+        return loss, torch.ones_like(log_prob[0])
 
     def _outer_policy_loss(
         self, meta: Meta, adapted: Adapted, rows: TaskRows
@@ -211,10 +214,9 @@ class Objective:
         before = frozen_weights(meta["policy"])
         unadapted = policy_mean(before, rows.obs)[0]
         mean, _ = policy_mean(adapted.policy, rows.obs)
-        loss, metrics = self._policy_loss(self.config.outer, mean, rows, advantage, before)
-        if "inner_sample_size" in metrics:
-            metrics = {"effective_sample_size": metrics["inner_sample_size"]}
-        return loss, metrics | {"mean_shift": (mean.detach() - unadapted).abs().mean()}
+        loss, size = self._policy_loss(self.config.outer, mean, rows, advantage, before)
+        shift = (mean.detach() - unadapted).abs().mean()
+        return loss, {"effective_sample_size": size.detach(), "mean_shift": shift}
 
     def _outer_value_loss(self, before: Parameters, after: Parameters, rows: TaskRows) -> Tensor:
         """Fit returns plus the value of what follows them, under parameters that mostly stay."""

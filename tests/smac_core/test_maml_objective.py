@@ -13,7 +13,7 @@ from smac_core.errors import NonFiniteError
 from smac_core.maml import losses
 from smac_core.maml.config import MamlConfig, MamlNetworkConfig
 from smac_core.maml.engine import meta_gradient
-from smac_core.maml.learner import MamlLearner, choose_mapping, initial_meta, to_meta
+from smac_core.maml.learner import MamlLearner, initial_meta
 from smac_core.maml.objective import Objective, TaskBatch, TaskRows
 from smac_core.networks import Shapes
 
@@ -263,10 +263,3 @@ def test_diverging_inner_step_is_told_in_one_line():
     learner.update(data)
     with pytest.raises(NonFiniteError, match=r"is not finite.*update 1"):
         learner.read_metrics()
-
-
-def test_small_networks_are_mapped_together_and_large_ones_in_turn():
-    small = to_meta(initial_meta(SHAPES, NETWORKS, CONFIG, 0), CPU)
-    assert choose_mapping(CONFIG, small, CPU) == "vmap"
-    fixed = dataclasses.replace(CONFIG, over_tasks="loop")
-    assert choose_mapping(fixed, small, CPU) == "loop"

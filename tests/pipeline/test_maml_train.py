@@ -1,0 +1,196 @@
+"""Stage `meta_train` of the methods that adapt by gradient, and its checkpoint at meta-test."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import cli, evaluate, maml_train
+from pipeline.checkpoint import read_checkpoint
+from pipeline.store import read_store
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = """
+envs: [point-robot]
+methods: [macaw, macaw-matched, maml-bc]
+seeds: [0]
+rounds: 0
+settings:
+  point-robot:
+    evaluate: {{train_tasks: 3, adaptation: {{repeats: 2, context_size: 8}}}}
+  point-robot/macaw: &tiny
+    meta_train:
+      updates: {updates}
+      networks: {{policy: [8, 8], value: [8], advantage_head: 4, layer_latent_dim: 3}}
+      learner:
+        num_tasks: 2
+        inner_rows: {inner_rows}
+        outer_rows: 12
+        initial_rate: {rate}
+        log_every: 5
+  point-robot/macaw-matched: *tiny
+  point-robot/maml-bc: *tiny
+"""
+
+
+class Stage:
+    """The stage on the tiny data of `finished`, with its own preset."""
+
+    def __init__(self, finished, folder: Path, **settings) -> None:
+        self.finished, self.folder = finished, folder
+        values = {"updates": 12, "inner_rows": 20, "rate": 0.01} | settings
+        self.preset = folder / "preset.yaml"
+        self.preset.write_text(TINY.format(**values))
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out" / "checkpoint.safetensors"
+
+    def words(self, method: str = "macaw", **changes) -> list[str]:
+        given = {
+            "config": self.preset,
+            "env": "point-robot",
+            "method": method,
+            "seed": 0,
+            "tasks": self.finished.path("tasks"),
+            "transitions": self.finished.path("collect"),
+            "out": self.out,
+        } | changes
+        words = []
+        for name, value in given.items():
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        return words
+
+    def call(self, method: str = "macaw", **changes) -> int:
+        return cli.run(maml_train.run, maml_train.make_parser(), self.words(method, **changes))
+
+
+@pytest.fixture
+def stage(finished, tmp_path):
+    return Stage(finished, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["macaw", "macaw-matched", "maml-bc"])
+def test_it_writes_what_evaluate_reads(stage, method, tmp_path):
+    assert stage.call(method) == 0
+    checkpoint = read_checkpoint(stage.out, env_id="point-robot")
+    assert checkpoint.metadata["algorithm"] == "maml"
+    assert checkpoint.metadata["method"] == method
+    assert int(checkpoint.tensors["num_updates"][0]) == 12
+    assert ("value/0.bias" in checkpoint.tensors) == (method == "macaw-matched")
+    assert ("value/0.map" in checkpoint.tensors) == (method == "macaw")
+    metrics = stage.out.with_name("metrics.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in metrics] == ["update", "5", "10", "12"]
+    page = (ROOT / "docs/metrics.md").read_text()
+    named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert set(metrics[0].split(",")) <= named
+    manifest = json.loads(stage.out.with_name("manifest.json").read_text())
+    assert manifest["updates"] == 12
+    assert not list(stage.out.parent.glob(".resume-*"))
+
+    returns = tmp_path / "round0" / "returns.zarr"
+    words = stage.words(method, checkpoint=stage.out, round=0, out=returns)
+    assert cli.run(evaluate.run, evaluate.make_parser(), words) == 0
+    arrays = read_store(returns, "evaluation").arrays
+    assert arrays["arms/test_online/episode_return"].shape[-1] == 3
+    for arm in ("test_online", "test_prior", "train_offline"):
+        assert np.isfinite(arrays[f"arms/{arm}/episode_return"]).all()
+
+
+def test_same_seed_same_bytes_and_other_seeds_differ(stage):
+    first, again, both = (stage.folder / n / "a.safetensors" for n in ("first", "again", "both"))
+    assert stage.call(out=first) == 0
+    assert stage.call(out=again) == 0
+    assert first.read_bytes() == again.read_bytes()
+    other = stage.folder / "other" / "a.safetensors"
+    assert stage.call(seed=[1, 0], out=[other, both]) == 0
+    assert both.read_bytes() == first.read_bytes()
+    assert other.read_bytes() != first.read_bytes()
+
+
+DYING = """
+import os, signal, sys
+from pipeline import cli, maml_train, training
+from smac_core.maml.data import MamlSampler
+
+training.SAVE_SECONDS, training.SAVE_EVERY = 0.0, 2
+draw = MamlSampler.draw
+
+def draw_or_die(self, update):
+    return os.kill(os.getpid(), signal.SIGKILL) if update == 9 else draw(self, update)
+
+MamlSampler.draw = draw_or_die
+cli.stage_main(maml_train.run, maml_train.make_parser(), sys.argv[1:])
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(stage, monkeypatch):
+    quiet = stage.folder / "quiet" / stage.out.name
+    assert stage.call(out=quiet) == 0
+    words = [sys.executable, "-c", DYING, *stage.words()]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert not stage.out.exists()
+    seen = []
+    draw = maml_train.MamlSampler.draw
+    monkeypatch.setattr(
+        maml_train.MamlSampler, "draw", lambda self, n: (seen.append(n), draw(self, n))[1]
+    )
+    assert stage.call() == 0
+    assert seen == [8, 9, 10, 11]
+    assert stage.out.read_bytes() == quiet.read_bytes()
+    found, expected = (path.with_name("metrics.csv") for path in (stage.out, quiet))
+    assert found.read_text() == expected.read_text()
+
+
+def test_divergence_is_one_line_and_leaves_the_earlier_checkpoint(stage, capsys):
+    assert stage.call() == 0
+    before = stage.out.read_bytes()
+    wild = Stage(stage.finished, stage.folder, rate=1e12)
+    capsys.readouterr()
+    assert wild.call() == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"error: \w+ is not finite: in update 5, found (nan|inf|-inf); lower", line)
+    assert stage.out.read_bytes() == before
+
+
+def test_data_without_rewards_are_refused(stage, capsys):
+    rollout = stage.finished.path("rollout", 1)
+    assert stage.call(transitions=rollout) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "offline data without rewards" in line
+    assert "collect stage" in line
+
+
+def test_tasks_with_too_few_rows_are_refused(stage, capsys):
+    short = Stage(stage.finished, stage.folder, inner_rows=400)
+    assert short.call() == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "expected 400 consecutive rows" in line
+    assert "lower inner_rows" in line
+
+
+def test_a_diverged_simulator_ends_no_episode(finished, tmp_path):
+    path, env = finished.path("collect"), "point-robot"
+    store = read_store(path, "transitions", env_id=env)
+    ok = store.arrays["meta/episode_ok"].copy()
+    ok[1] = False
+    broken = finished.rewrite(path, tmp_path / "a.zarr", meta__episode_ok=ok)
+
+    class Definition:
+        env_id = "point-robot"
+
+    rows, episodes = maml_train.read_episodes(broken, Definition())
+    ends = store.arrays["meta/episode_ends"]
+    expected = np.zeros(len(rows), dtype=bool)
+    expected[ends[np.arange(len(ends)) != 1] - 1] = True
+    np.testing.assert_array_equal(episodes.ended, expected)
+    np.testing.assert_array_equal(episodes.t[: ends[0]], np.arange(ends[0]))
+    assert episodes.t[ends[0]] == 0
