@@ -12,7 +12,6 @@ import numpy as np
 from pipeline.checkpoint import write_checkpoint
 from pipeline.cli import stage_main, stage_parser
 from pipeline.data import as_transitions, offline_rows
-from pipeline.imports import code_digest
 from pipeline.manifest import path_digest
 from pipeline.sections_maml import MamlTrainConfig
 from pipeline.stage import StageRun, begin_seeds, one_by_one
@@ -156,9 +155,7 @@ def train_seed(stage: StageRun, label: str) -> Resume:
     key = {
         "section": asdict(config),
         "seed": args.seed,
-        "code": code_digest(
-            "pipeline.maml_train", (stage.env_config.definition.partition(":")[0],)
-        ),
+        "code": stage.code_digest,
         "inputs": {name: path_digest(path) for name, path in inputs.items()},
     }
     resume = resume_state(args.out, key)
@@ -187,7 +184,7 @@ def run(args: argparse.Namespace) -> None:
     Args:
         args: Parsed arguments.
     """
-    with begin_seeds("meta_train", args) as runs:
+    with begin_seeds("meta_train", args, "pipeline.maml_train") as runs:
         resumes = [train_seed(stage, "meta-gradient updates") for stage in one_by_one(runs)]
         # Not sooner: of a job that fails, Snakemake deletes the outputs of finished seeds too.
         for resume in resumes:

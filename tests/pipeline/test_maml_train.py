@@ -14,6 +14,7 @@ import pytest
 
 from pipeline import cli, evaluate, maml_train
 from pipeline.checkpoint import read_checkpoint
+from pipeline.imports import code_digest
 from pipeline.store import read_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +94,9 @@ def test_it_writes_what_evaluate_reads(stage, method, tmp_path):
     assert set(metrics[0].split(",")) <= named
     manifest = json.loads(stage.out.with_name("manifest.json").read_text())
     assert manifest["updates"] == 12
+    assert manifest["code_digest"] == code_digest(
+        "pipeline.maml_train", ("smac_core.envs.point_robot",)
+    )
     assert not list(stage.out.parent.glob(".resume-*"))
 
     returns = tmp_path / "round0" / "returns.zarr"
