@@ -198,3 +198,22 @@ def test_a_diverged_simulator_ends_no_episode(finished, tmp_path):
     np.testing.assert_array_equal(episodes.ended, expected)
     np.testing.assert_array_equal(episodes.t[: ends[0]], np.arange(ends[0]))
     assert episodes.t[ends[0]] == 0
+
+
+@pytest.mark.parametrize(
+    ("learner", "said"),
+    [
+        ("inner: awac", "inner"),
+        ("initial_rate: 0", "initial_rate"),
+        ("target_mix: 1.5", "target_mix"),
+        ("inner_rows: 0", "inner_rows"),
+        ("ratio_limits: [0, 2]", "ratio_limits"),
+        ("head_wieght: 1", "head_weight"),
+    ],
+)
+def test_bad_keys_are_refused(stage, capsys, learner, said):
+    key = learner.split(":")[0]
+    text = re.sub(rf"\n +{key}:.*", "", stage.preset.read_text())
+    stage.preset.write_text(text.replace("log_every: 5", f"{learner}\n        log_every: 5"))
+    assert stage.call() == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
