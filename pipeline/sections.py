@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from smac_core.config import (
+    ACTORS,
     AdaptationConfig,
     LearnerConfig,
     NetworkConfig,
@@ -37,6 +38,7 @@ class TasksConfig:
     num_train: int = 100
     num_test: int = 20
     num_validation: int = 0  # the last so many training tasks are also listed as validation
+    held_out: Literal["test", "validation"] = "test"  # validation: for choosing hyperparameters
 
 
 @dataclass(frozen=True)
@@ -185,24 +187,41 @@ def disagreement(section: object) -> str | None:
     Returns:
         The fault as a clause, or None.
     """
+    return _disagreement_of_data(section) or _disagreement_of_protocol(section)
+
+
+def _disagreement_of_data(section: object) -> str | None:
     fault = None
     match section:
         case TasksConfig(num_train=train, num_validation=validation) if validation > train:
             fault = f"{validation} validation tasks of {train} training tasks"
-        case VisitConfig(prior_steps=0, posterior_steps=0):
-            fault = "a visit of no steps"
+        case TasksConfig(num_train=train, num_validation=n, held_out="validation") if n in {
+            0,
+            train,
+        }:
+            fault = f"held_out validation with {n} validation tasks of {train} training tasks"
         case CollectConfig(initial_steps=0) | CollectConfig(horizon=0):
             fault = "no initial steps: no data to begin with"
         case CollectConfig(policy="pearl" | "task-conditioned", visit=VisitConfig(prior_steps=0)):
             fault = "no prior steps: the visits of a collector that learns have no context"
+        case SliceConfig(take="first" | "last", rows=0):
+            fault = f"take {section.take} of 0 rows"
+        case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):
+            fault = f"sources {', '.join(sources)}; known are {', '.join(SOURCES)}"
+    return fault
+
+
+def _disagreement_of_protocol(section: object) -> str | None:
+    fault = None
+    match section:
+        case VisitConfig(prior_steps=0, posterior_steps=0):
+            fault = "a visit of no steps"
         case AdaptationConfig(episodes=n, exploration_episodes=exploration) if exploration >= n:
             fault = f"{exploration} exploration episodes of {n}: none is left to measure"
         case AdaptationConfig(exploration_episodes=0):
             fault = "no exploration episodes: nothing to adapt to"
         case AdaptationConfig(min_transitions=0):
             fault = "min_transitions 0: no episode is run by the count of transitions"
-        case SliceConfig(take="first" | "last", rows=0):
-            fault = f"take {section.take} of 0 rows"
-        case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):
-            fault = f"sources {', '.join(sources)}; known are {', '.join(SOURCES)}"
+        case LearnerConfig(actor=actor) if actor not in ACTORS and ":" not in actor:
+            fault = f"actor {actor}; known are {', '.join(ACTORS)}, or package.module:function"
     return fault

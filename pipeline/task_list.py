@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -37,6 +37,20 @@ class TaskList:
     train: tuple[int, ...]
     test: tuple[int, ...]
     validation: tuple[int, ...] = ()
+
+
+def for_selection(tasks: TaskList) -> TaskList:
+    """Put the validation tasks in the place of the test tasks, which are dropped.
+
+    Args:
+        tasks: With validation tasks.
+
+    Returns:
+        Training tasks that are not for validation, and the validation tasks as held-out ones.
+    """
+    train = tuple(i for i in tasks.train if i not in tasks.validation)
+    kept = tasks.parameters[: len(train) + len(tasks.validation)]
+    return replace(tasks, parameters=kept, train=train, test=tasks.validation, validation=())
 
 
 def write_tasks(path: Path, tasks: TaskList) -> None:

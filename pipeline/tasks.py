@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.cli import stage_main, stage_parser
 from pipeline.sections import TasksConfig
 from pipeline.stage import begin, lock
-from pipeline.task_list import TaskList, write_tasks
+from pipeline.task_list import TaskList, for_selection, write_tasks
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -28,15 +28,18 @@ def run(args: argparse.Namespace) -> None:
     parameters = stage.env.sample_tasks(config.seed, train, test)
     stage.env.check_tasks(parameters)
     ids = tuple(range(train + test))
-    tasks = TaskList(
+    first = train - config.num_validation
+    split = TaskList(
         env_id=stage.env.env_id,
         seed=config.seed,
         fields=stage.env.task_fields,
         parameters=parameters,
         train=ids[:train],
         test=ids[train:],
-        validation=ids[train - config.num_validation : train],
+        validation=ids[first:train],
     )
+    # Nothing downstream can look at a test task that is not in the file.
+    tasks = for_selection(split) if config.held_out == "validation" else split
     out: Path = args.out
     with lock(out.parent):
         write_tasks(out, tasks)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+ACTORS = ("awac", "bc", "policy-gradient")  # of LearnerConfig, beside import strings
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -34,7 +36,7 @@ class LearnerConfig:
     reward_scale: float = 5.0  # in the Bellman target only
     target_update_rate: float = 0.005
     kl_weight: float = 0.1  # D4: Eq. 3 has 1
-    actor: Literal["awac", "bc", "policy-gradient"] = "awac"
+    actor: str = "awac"  # awac, bc, policy-gradient, or package.module:function (ActorLoss)
     awac_temperature: float = 100.0  # the paper's lambda; softmax(A / temperature) * N
     awac_weight: float = 1.0
     policy_gradient_weight: float = 0.0  # lambda_pearl: 0 offline, 1 in the self-supervised phase

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ from smac_core.parameters import (
     save_groups,
     take_seed,
 )
+from smac_core.plug_in import load_import
 
 
 class Batch(NamedTuple):
@@ -74,6 +76,32 @@ class Batch(NamedTuple):
     next_latent_noise: Tensor
     action_noise: Tensor
     next_action_noise: Tensor
+
+
+class ActorInputs(NamedTuple):
+    """What an actor loss sees, N = M · B rows of each of S seeds.
+
+    Args:
+        dist: π(·|s, z), which carries the gradient.
+        obs: ``[S, N, obs_dim]``.
+        action: ``[S, N, action_dim]`` of the dataset.
+        latent: ``[S, N, latent_dim]``, detached.
+        values: ``[S, 2, N]`` Q1 and Q2 at the dataset's actions, detached.
+        noise: ``[S, N, action_dim]`` standard normal.
+        critic: Maps obs, action and latent to twin values; gradients reach the action alone.
+    """
+
+    dist: ActionDistribution
+    obs: Tensor
+    action: Tensor
+    latent: Tensor
+    values: Tensor
+    noise: Tensor
+    critic: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+ActorLoss = Callable[[ActorInputs, LearnerConfig], tuple[Tensor, dict[str, Tensor]]]
+"""What ``learner.actor`` may name: gives a loss and metrics, each with the seeds in front."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -149,6 +177,9 @@ class Learner:
         self.target_flat = torch.from_numpy(target).to(device)
         self.target_critic = view_mlp(self.target_flat, self.critic_shape, self.num_seeds)
         self.frozen_critic = self.agent.networks["critic"].detached()
+        self._plugged: ActorLoss | None = None
+        if ":" in config.actor:
+            self._plugged = load_import(config.actor, "learner.actor")
 
     def update(self, batch: Batch) -> None:
         """Take one gradient step on every trained network; all losses use the weights before it.
@@ -193,6 +224,7 @@ class Learner:
             actor, actor_metrics = self._actor_loss(batch, dist, (obs, action, z), values.detach())
             losses += [bellman, actor]
             metrics |= {"critic_loss": bellman, "value": values} | actor_metrics
+            metrics["largest_value"] = _largest(values)
 
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         self.agent.step()
@@ -252,12 +284,16 @@ class Learner:
         """AWAC term plus λ_pearl times the PEARL actor term; the critic gets no gradient."""
         cfg = self.config
         obs, action, z = rows
+        if self._plugged is not None:
+            critic = partial(critic_values, self.frozen_critic)
+            inputs = ActorInputs(dist, obs, action, z, values, batch.action_noise, critic)
+            return self._plugged(inputs, cfg)
         pathwise = cfg.policy_gradient_weight > 0 or cfg.actor == "policy-gradient"
         own_action, own_log_prob = self._draw(dist, batch.action_noise)
         with torch.set_grad_enabled(pathwise):
             own_values = critic_values(self.frozen_critic, obs, own_action, z)
         loss = own_values.new_zeros(len(z))
-        metrics: dict[str, Tensor] = {}
+        metrics = {"largest_own_action_value": _largest(own_values)}
         if cfg.actor == "awac":
             advantage = values.min(dim=-2).values - own_values.detach().min(dim=-2).values
             weights = awac_weights(advantage, cfg.awac_temperature)
@@ -316,6 +352,11 @@ class Learner:
         target = state["target_critic"]
         put_seed(self.target_flat, self.critic_shape, self.num_seeds, seed, target)
         self.num_updates = int(state["num_updates"][0])
+
+
+def _largest(values: Tensor) -> Tensor:
+    """Find the largest |Q| of each seed: a critic that blows up shows here first."""
+    return values.detach().abs().amax(dim=(-2, -1))
 
 
 def _initial(

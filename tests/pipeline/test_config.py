@@ -155,7 +155,7 @@ def test_faults_of_a_preset(mapping, words):
         ("meta_train", {"learner": {"learning_rate": 0.0}}, ["more than 0"]),
         ("meta_train", {"learner": {"learning_rate": float("nan")}}, ["finite"]),
         ("meta_train", {"learner": {"kl_weight": float("inf")}}, ["finite"]),
-        ("meta_train", {"learner": {"actor": "sac"}}, ["'awac', 'bc' or 'policy-gradient'"]),
+        ("meta_train", {"learner": {"actor": "sac"}}, ["actor sac; known are awac, bc"]),
         ("meta_train", {"learner": None}, ["learner"]),
         ("meta_train", {"updates": 10.0}, ["updates", "integer"]),
         ("meta_train", {"updates": 2**80}, ["updates"]),
@@ -164,6 +164,7 @@ def test_faults_of_a_preset(mapping, words):
         ("meta_train", {"context": {"take": "last"}}, ["take last of 0 rows"]),
         ("meta_train", {"replay": {"sources": ["pryor"]}}, ["pryor", "prior"]),
         ("tasks", {"num_train": 3, "num_validation": 4}, ["4 validation tasks of 3"]),
+        ("tasks", {"held_out": "validation"}, ["with 0 validation tasks of 100"]),
         ("collect", {"initial_steps": 0}, ["no data"]),
         ("rollout", {"visit": {"prior_steps": 0, "posterior_steps": 0}}, ["no steps"]),
         ("evaluate", {"adaptation": {"exploration_episodes": 3}}, ["none is left to measure"]),
@@ -238,6 +239,101 @@ def test_a_method_without_an_online_phase_ends_at_round_0():
     assert cf.num_rounds(run, "point-robot", "meta-bc") == 0
 
 
+SECTION = """
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OwnConfig:
+    steps: int = 7
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class NeedsConfig:
+    steps: int
+
+
+class Plain:
+    pass
+"""
+
+
+@pytest.fixture
+def own_method(tmp_path, monkeypatch):
+    """Writes the method `own` with this text; gives a preset of it and of smac."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "smac_own_sections.py").write_text(SECTION)
+    (tmp_path / "method").mkdir()
+
+    def write(text, **changes):
+        (tmp_path / "method/own.yaml").write_text(text)
+        return preset(methods=["own", "smac"], config_folders=[str(tmp_path)], **changes)
+
+    return write
+
+
+OWN = "sections: {meta_train: 'smac_own_sections:OwnConfig'}\nagent: 'my_agent:load'\n"
+
+
+def test_a_method_brings_its_section_and_its_agent(own_method):
+    settings = {
+        "point-robot": {"meta_train": {"updates": 3}, "evaluate": {"train_tasks": 2}},
+        "all/own": {"meta_train": {"steps": 8, "rate": 0.25}},
+        "point-robot/own": {"meta_train": {"steps": 9}},
+    }
+    run = cf.load_run(own_method(OWN, settings=settings))
+    own = cf.stage_config(run, "meta_train", "point-robot", "own")
+    assert type(own).__name__ == "OwnConfig"
+    assert (own.steps, own.rate) == (9, 0.25)  # what is set for every method passes it by
+    assert cf.stage_config(run, "meta_train", "point-robot", "smac").updates == 3
+    tested = cf.stage_config(run, "evaluate", "point-robot", "own")
+    assert (tested.agent, tested.train_tasks) == ("my_agent:load", 2)
+    assert cf.plug_ins(tested) == ["my_agent:load"]
+    smac = cf.stage_config(run, "evaluate", "point-robot", "smac")
+    assert smac.agent == "smac_core.smac_agent:load"
+    text = cf.section_json(run, "meta_train", "point-robot", "own")
+    assert cf.resolved("meta_train", text, "point-robot", "own")[1] == own
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sections: {meta_trains: 'a:B'}", "unknown stage of a method.*did you mean meta_train"),
+        ("sections: {collect: 'a:B'}", "unknown stage of a method"),
+        ("sections: {meta_train: OwnConfig}", r"not a name for a class \(package.module:Class\)"),
+        ("sections: {meta_train: 'smac_own_sections:Nothing'}", "no such section.*Nothing"),
+        ("sections: {meta_train: 'smac_no_such_module:A'}", "no such section.*smac_no_such_module"),
+        ("sections: {meta_train: 'smac_own_sections:Plain'}", "expected a frozen dataclass"),
+        ("sections: {meta_train: 'smac_own_sections:NeedsConfig'}", "a default for every field"),
+        ("agent: 'smac_core.smac_agent'", r"not a name for a function \(package.module:function\)"),
+        ("agent: 3", "agent.*valid string"),
+        (OWN + "meta_train: {stepz: 3}", r"own\.yaml: meta_train\.stepz.*did you mean steps"),
+        (OWN + "meta_train: {steps: two}", r"own\.yaml: meta_train\.steps.*valid integer"),
+        (OWN + "meta_train: {steps: -2}", "out of range"),
+        (OWN + "meta_train: {updates: 3}", r"unknown key.*own\.yaml: meta_train\.updates"),
+    ],
+)
+def test_faults_of_a_method_file(own_method, text, words):
+    def act():
+        run = cf.load_run(own_method(text))
+        cf.stage_config(run, "meta_train", "point-robot", "own")
+
+    message = fault_of(act)
+    assert re.search(words, message), message
+    assert "own.yaml" in message
+
+
+def test_faults_of_a_methods_settings(own_method):
+    for key, section, words in (
+        ("all/own", {"meta_train": {"stepz": 1}}, "did you mean steps"),
+        ("all/nobody", {"meta_train": {}}, "unknown method"),
+        ("all/own", {"collect": {}}, "unknown section"),
+        ("point-robot/own", {"meta_train": {"updates": 1}}, "unknown key"),
+    ):
+        assert words in refused(own_method(OWN, settings={key: section}))
+
+
 def test_json_forms_come_back_equal():
     run = cf.read_run(str(ROOT / "config/test.yaml"))
     assert cf.read_run(cf.to_json(run)) == run
@@ -258,6 +354,8 @@ def test_json_forms_come_back_equal():
         ({"env": {"id": "cheetah-vel"}}, "made for something else"),
         ({"env": {"id": "point-robot", "definition": "x"}}, "package.module:Class"),
         ({"section": 3}, "not a mapping"),
+        ({"class": "os:path"}, "not a section"),
+        ({"class": "os.path"}, "package.module:Class"),
         ({"section": {"updates": "7"}}, "updates"),
         ({"more": 1}, "unknown key"),
     ],

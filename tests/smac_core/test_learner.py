@@ -9,13 +9,21 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from smac_core.config import LearnerConfig, NetworkConfig
+from smac_core.encoder import infer_posterior, sample_latent
 from smac_core.errors import ConfigError, NonFiniteError
-from smac_core.learner import Batch, Learner, resolve_device, seeds_together, spread
+from smac_core.learner import (
+    ActorInputs,
+    Batch,
+    Learner,
+    resolve_device,
+    seeds_together,
+    spread,
+)
 from smac_core.losses import critic_loss
-from smac_core.networks import Shapes
+from smac_core.networks import Shapes, critic_values
 
 CPU = torch.device("cpu")
 SHAPES = Shapes(obs_dim=3, action_dim=2)
@@ -397,6 +405,56 @@ def test_reward_scale_stays_in_the_bellman_target() -> None:
     assert not np.allclose(twice["decoder"], double["decoder"])
 
 
+def test_with_a_large_temperature_smac_is_meta_bc_update_after_update() -> None:
+    smac = make_learner(dataclasses.replace(OFFLINE, awac_temperature=1e12))
+    cloning = make_learner(dataclasses.replace(OFFLINE, actor="bc"))
+    start = cloning.state()["policy"]
+    for number in range(30):
+        for learner in (smac, cloning):
+            learner.update(random_batch(number))
+    one, other = smac.state(), cloning.state()
+    for name in ("policy", "encoder", "decoder"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=2e-6)
+    assert np.abs(one["policy"] - start).max() > 1e-3
+    assert smac.read_metrics()[0]["effective_sample_size"] == pytest.approx(1.0, abs=1e-6)
+
+
+def climbing(inputs: ActorInputs, config: LearnerConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """The policy-gradient actor again, as somebody else would plug it in."""
+    own = torch.tanh(inputs.dist.mean + inputs.dist.log_std.exp() * inputs.noise)
+    loss = -inputs.critic(inputs.obs, own, inputs.latent).min(dim=-2).values.mean(dim=-1)
+    return loss, {"climbed": -loss}
+
+
+def test_an_actor_loss_plugs_in_by_import_string() -> None:
+    plugged = make_learner(dataclasses.replace(OFFLINE, actor=f"{__name__}:climbing"))
+    own = make_learner(dataclasses.replace(OFFLINE, actor="policy-gradient"))
+    for learner in (plugged, own):
+        for number in range(3):
+            learner.update(random_batch(number))
+    one, other = plugged.state(), own.state()
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-5, atol=1e-6)
+    metrics = plugged.read_metrics()[0]
+    assert metrics["climbed"] == pytest.approx(own.read_metrics()[0]["own_action_value"])
+    with pytest.raises(ConfigError, match=r"nothing to import: in learner\.actor.*no_such"):
+        make_learner(dataclasses.replace(OFFLINE, actor="smac_core.losses:no_such"))
+
+
+def test_the_largest_q_of_the_batch_is_told() -> None:
+    config = dataclasses.replace(OFFLINE, actor="policy-gradient")
+    learner, batch = make_learner(config), random_batch(0)
+    with torch.no_grad():
+        posterior = infer_posterior(learner.model.networks["encoder"], batch.context)
+        z = spread(sample_latent(posterior, batch.latent_noise), config.rows_per_task)
+        obs, action = (x.view(1, -1, x.shape[-1]) for x in (batch.obs, batch.action))
+        values = critic_values(learner.agent.networks["critic"], obs, action, z)
+    learner.update(batch)
+    metrics = learner.read_metrics()[0]
+    assert metrics["largest_value"] == pytest.approx(float(values.abs().max()), rel=1e-5)
+    assert metrics["largest_own_action_value"] >= abs(metrics["own_action_value"])
+
+
 # ---- state, metrics, errors ----------------------------------------------------------------------
 
 
@@ -449,7 +507,8 @@ def test_metrics_are_what_the_losses_are() -> None:
     (metrics,) = learner.read_metrics()
     assert set(metrics) == {
         *("reward_loss", "posterior_kl", "critic_loss", "value", "imitation_loss", "advantage"),
-        *("effective_sample_size", "own_action_value"),
+        *("effective_sample_size", "own_action_value", "largest_value"),
+        "largest_own_action_value",
     }
     assert 0.0 < metrics["effective_sample_size"] <= 1.0
 
