@@ -47,7 +47,8 @@ from smac_core.errors import ConfigError
 __all__ = [
     "ENV_STAGES", "NAME", "STAGES", "CollectConfig", "EnvConfig", "EvaluateConfig",
     "FinetuneConfig", "MetaTrainConfig", "MethodConfig", "RelabelConfig", "ReportConfig",
-    "RolloutConfig", "RunConfig", "StageConfig", "TasksConfig", "env_config", "left_out",
+    "RolloutConfig", "RunConfig", "StageConfig", "TasksConfig", "declared_needs", "env_config",
+    "left_out",
     "load_run", "method_config", "num_rounds", "offline_method", "plug_ins", "preset_schema",
     "read_run", "resolved", "section_class", "section_json", "stage_config", "stage_module",
     "to_json",
@@ -348,15 +349,20 @@ def section_json(run: RunConfig, stage: str, env: str, method: str | None = None
         method: The method, where the stage has one.
 
     Returns:
-        JSON text with the keys env, section and stage, and class where a method brings its own.
+        JSON text with the keys env, section and stage, class where a method brings its own,
+        and what the method needs of the offline data.
     """
     document = {
         "env": dataclasses.asdict(env_config(run, env)),
         "section": dataclasses.asdict(stage_config(run, stage, env, method)),
         "stage": stage,
     }
-    if method is not None and stage in (own := method_config(run, method).sections):
-        document["class"] = own[stage]
+    if method is not None:
+        head = method_config(run, method)
+        if stage in head.sections:
+            document["class"] = head.sections[stage]
+        if stage == "meta_train" and head.needs:
+            document["needs"] = list(head.needs)
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
@@ -390,7 +396,7 @@ def resolved(
             raise ConfigError(
                 "made for something else", where=f"--config, {key}", expected=value, found=found
             )
-    extra = set(document) - {"stage", "env", "section", "class"}
+    extra = set(document) - {"stage", "env", "section", "class", "needs"}
     if extra:
         raise ConfigError("unknown key", where=f"--config, {min(extra)}")
     section = require_mapping(document.get("section"), "--config, section")
@@ -399,6 +405,25 @@ def resolved(
     if "class" in document:
         cls = _import_section(str(document["class"]), "--config, class")
     return config, build(cls, section, "--config, section")
+
+
+def declared_needs(text_or_path: str, method: str) -> tuple[str, ...]:
+    """Tells what a method needs of the offline data.
+
+    Args:
+        text_or_path: JSON text of a resolved section, or the path of a preset.
+        method: The method.
+
+    Returns:
+        Names of `pipeline.sections.NEEDS`.
+
+    Raises:
+        ConfigError: A fault in the configuration.
+    """
+    if not text_or_path.startswith("{"):
+        return method_config(read_run(text_or_path), method).needs
+    named = {"needs": _parse_json(text_or_path).get("needs", [])}
+    return build(MethodConfig, named, "--config").needs
 
 
 def _parse_json(text: str) -> dict[str, Any]:

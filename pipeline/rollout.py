@@ -18,11 +18,11 @@ from pipeline.models import TrainedModel, read_model
 from pipeline.sections import RolloutConfig
 from pipeline.stage import StageRun, for_each_seed
 from pipeline.task_list import TaskList, read_tasks
-from smac_core.dataset import Dataset
+from smac_core.dataset import Dataset, context_features
 from smac_core.envs.episodes import BatchDriver
 from smac_core.episode_rows import flatten
-from smac_core.planning import ROLLOUT, Key, generator
-from smac_core.visits import run_visits
+from smac_core.planning import ROLLOUT, Key, flat_rows, generator, next_observations
+from smac_core.visits import ContextOf, VisitedEpisodes, run_visits
 
 MANY_SEEDS = True  # one job may serve several seeds
 
@@ -99,6 +99,47 @@ def draw_visits(config: RolloutConfig, tasks: TaskList, rng: np.random.Generator
     return Visits(chosen, chosen if config.record_rewards else lenders, lenders)
 
 
+def _from_buffers(data: Dataset, visits: Visits, size: int) -> ContextOf:
+    """Draw the contexts of a visit from the buffer that its episodes join."""
+    slots = {task: slot for slot, task in enumerate(data.task_ids)}
+
+    def context_of(visit: int, key: Key) -> np.ndarray:
+        buffer = int(visits.buffers[visit])
+        rows = data.context.of(slots.get(buffer, slots[int(visits.lenders[visit])]))
+        drawn = generator(key).integers(0, len(rows), size)
+        features: np.ndarray = data.features[rows[drawn]]
+        return features
+
+    return context_of
+
+
+class _OwnContexts:
+    """The prior episodes of every visit with their true rewards, as PEARL's encoder sees them."""
+
+    def __init__(self, context_next_obs: bool) -> None:
+        self.wide = context_next_obs
+        self.bags: list[np.ndarray] = []
+
+    def keep(self, block: VisitedEpisodes) -> None:
+        """Lay the prior block out as one context a visit."""
+        for visit in range(int(block.visit.max()) + 1):
+            mine = block.episodes.select(np.flatnonzero(block.visit == visit))
+            mask = flat_rows(mine)
+            after = next_observations(mine)[mask] if self.wide else None
+            features = context_features(mine.obs[mask], mine.action[mask], mine.reward[mask], after)
+            self.bags.append(features)
+
+    def context_of(self, size: int) -> ContextOf:
+        """Draw the contexts of a visit from what it saw itself."""
+
+        def draw(visit: int, key: Key) -> np.ndarray:
+            bag = self.bags[visit]
+            drawn: np.ndarray = bag[generator(key).integers(0, len(bag), size)]
+            return drawn
+
+        return draw
+
+
 def explore(stage: StageRun) -> None:
     """Visit tasks and write what happened.
 
@@ -111,17 +152,14 @@ def explore(stage: StageRun) -> None:
     config: RolloutConfig = stage.section
     tasks = read_tasks(args.tasks, stage.env)
     model = read_model(args.checkpoint, stage.env, current_round=args.round - 1)
-    data = _exploration_context(stage, tasks, model)
     visits = draw_visits(config, tasks, generator((args.seed, ROLLOUT, args.round)))
     task_ids = visits.task_ids
-    slots = {task: slot for slot, task in enumerate(data.task_ids)}
-
-    def context_of(visit: int, key: Key) -> np.ndarray:
-        buffer = int(visits.buffers[visit])
-        rows = data.context.of(slots.get(buffer, slots[int(visits.lenders[visit])]))
-        drawn = generator(key).integers(0, len(rows), config.visit.context_size)
-        features: np.ndarray = data.features[rows[drawn]]
-        return features
+    own = _OwnContexts(model.agent.context_next_obs) if config.context == "visit" else None
+    size = config.visit.context_size
+    if own is not None:
+        context_of = own.context_of(size)
+    else:
+        context_of = _from_buffers(_exploration_context(stage, tasks, model), visits, size)
 
     result = run_visits(
         BatchDriver(stage.env),
@@ -131,6 +169,7 @@ def explore(stage: StageRun) -> None:
         [(args.seed, ROLLOUT, args.round, visit) for visit in range(len(task_ids))],
         context_of,
         rewards=config.record_rewards,
+        on_prior_block=own.keep if own else None,
     )
     episodes = result.episodes
     labels = {

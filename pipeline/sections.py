@@ -76,7 +76,9 @@ class RolloutConfig:
 
     tasks_per_round: int = 5
     visit: VisitConfig = field(default_factory=VisitConfig)
-    context: Literal["growing", "offline"] = "growing"
+    # Of the posterior episodes: the offline data, these and earlier rounds, or as in PEARL the
+    # visit's own prior episodes with their true rewards.
+    context: Literal["growing", "offline", "visit"] = "growing"
     exploration_tasks: Literal["train", "test"] = "train"  # test: the experiment of Figure 8
     record_rewards: bool = False  # the oracle only
 
@@ -132,6 +134,7 @@ class MethodConfig:
     stages: dict[str, str] = field(default_factory=dict)  # the preset's `stages` win
     sections: dict[str, str] = field(default_factory=dict)  # stage -> the dataclass of its section
     agent: str = ""  # package.module:function for `evaluate`; empty: SMAC's
+    needs: tuple[str, ...] = ()  # of the offline data, checked before training: NEEDS
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ STAGES: dict[str, type[StageConfig]] = {
 }
 ENV_STAGES = ("tasks", "collect")  # their outputs belong to an environment, not to a method
 
+NEEDS = ("rewards", "order", "experts")  # what a method may declare that it needs
 SOURCES = ("init", "prior", "posterior", "scripted", "expert")  # names in pipeline.store's order
 
 
@@ -204,6 +208,8 @@ def _disagreement_of_data(section: object) -> str | None:
             fault = "no initial steps: no data to begin with"
         case CollectConfig(policy="pearl" | "task-conditioned", visit=VisitConfig(prior_steps=0)):
             fault = "no prior steps: the visits of a collector that learns have no context"
+        case MethodConfig(needs=needs) if not set(needs) <= set(NEEDS):
+            fault = f"needs {', '.join(needs)}; known are {', '.join(NEEDS)}"
         case SliceConfig(take="first" | "last", rows=0):
             fault = f"take {section.take} of 0 rows"
         case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):
@@ -216,6 +222,10 @@ def _disagreement_of_protocol(section: object) -> str | None:
     match section:
         case VisitConfig(prior_steps=0, posterior_steps=0):
             fault = "a visit of no steps"
+        case RolloutConfig(context="visit", record_rewards=False):
+            fault = "context visit without record_rewards: such a context has true rewards"
+        case RolloutConfig(context="visit", visit=VisitConfig(prior_steps=0)):
+            fault = "context visit without prior steps: the context would be empty"
         case AdaptationConfig(episodes=n, exploration_episodes=exploration) if exploration >= n:
             fault = f"{exploration} exploration episodes of {n}: none is left to measure"
         case AdaptationConfig(exploration_episodes=0):

@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import EnvConfig, plug_ins, resolved
+from pipeline.config import EnvConfig, declared_needs, plug_ins, resolved
 from pipeline.files import lock, require_writable
 from pipeline.imports import code_digest
 from pipeline.manifest import write_manifest
+from pipeline.needs import check_needs
 from pipeline.rounds import every_round
+from pipeline.task_list import read_tasks
 from smac_core.envs.definition import Environment, load_environment
 from smac_core.errors import ConfigError
 
@@ -109,10 +111,14 @@ def begin(stage: str, args: argparse.Namespace, module: str = "") -> StageRun:
     Raises:
         ConfigError: A fault in the configuration.
         OutputError: The output folder cannot be written, or another process writes there.
+        StoreError: The offline data lack what the method needs.
     """
     env_config, section = resolved(stage, args.config, args.env, getattr(args, "method", None))
     require_writable(args.out.parent)
     env = load_environment(env_config.definition, env_config.params)
+    if stage == "meta_train":
+        needs = declared_needs(args.config, args.method)
+        check_needs(args.method, needs, args.transitions, read_tasks(args.tasks, env).train)
     return StageRun(stage, args, env_config, section, env, module=module)
 
 
@@ -184,15 +190,21 @@ def begin_seeds(stage: str, args: argparse.Namespace, module: str = "") -> Itera
         yield [run, *(replace(run, args=other) for other in others)]
 
 
-def for_each_seed(stage: str, args: argparse.Namespace, work: Callable[[StageRun], None]) -> None:
+def for_each_seed(
+    stage: str,
+    args: argparse.Namespace,
+    work: Callable[[StageRun], None],
+    module: str = "",
+) -> None:
     """Do a stage's work for every seed of the job, one after another.
 
     Args:
         stage: Name of the stage.
         args: The command line, parsed with ``many_seeds``.
         work: Reads, computes and writes what belongs to one seed, as if it were alone.
+        module: The module that stands in for the stage's own; empty: that one.
     """
-    with begin_seeds(stage, args) as runs:
+    with begin_seeds(stage, args, module) as runs:
         for run in one_by_one(runs):
             work(run)
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -320,6 +320,32 @@ def read_store(path: Path | str, kind: str, *, env_id: str | None = None) -> Sto
     arrays = {name: _read_array(path, name, root) for name in allowed if name in root["arrays"]}
     check_content(path, kind, arrays, own)
     return Store(path, kind, arrays, own, root["arrays"], recorded_digest(path))
+
+
+def read_arrays(
+    path: Path | str, kind: str, names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Reads the attributes and a few arrays of a store, which are checked; the others are not.
+
+    Args:
+        path: Folder of the store.
+        kind: The kind that is expected.
+        names: Arrays that every store of the kind has.
+
+    Returns:
+        Attributes, and arrays by name.
+
+    Raises:
+        StoreError: The store is missing, half written, of another kind, or an array is damaged.
+    """
+    path = Path(path)
+    root = _read_root(path)
+    if root["kind"] != kind:
+        raise StoreError("wrong kind of store", where=path, expected=kind, found=root["kind"])
+    for name in names:
+        if name not in root["arrays"]:
+            raise StoreError("the store lacks an array", where=path, expected=name)
+    return _own(root), {name: _read_array(path, name, root) for name in names}
 
 
 def check_store(path: Path | str) -> None:
