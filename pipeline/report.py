@@ -12,11 +12,18 @@ from pipeline.cli import stage_main, stage_parser
 from pipeline.dag import code_digest
 from pipeline.files import atomic_path, lock, require_writable, write_text
 from pipeline.manifest import write_manifest
+from pipeline.report_comparison import compare
+from pipeline.report_comparison_page import Findings
+from pipeline.report_comparison_tables import comparison_rows, csv_text, improvement_rows
+from pipeline.report_costs import cost_rows, costs
 from pipeline.report_data import load_results
 from pipeline.report_figures import draw_figures
 from pipeline.report_numbers import summarise, summary_csv
+from pipeline.report_orderings import orderings
 from pipeline.report_page import page
 from pipeline.report_video import make_videos
+
+_TABLES = ("summary", "comparison", "improvement", "costs")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -25,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the report, ``figures/`` and ``summary.csv`` beside it.
+    """Write the report, ``figures/`` and its tables beside it.
 
     Args:
         args: Parsed arguments.
@@ -40,15 +47,22 @@ def run(args: argparse.Namespace) -> None:
         numbers = summarise(results, config)
         outputs = {
             "report": args.out,
-            "summary": folder / "summary.csv",
+            **{name: folder / f"{name}.csv" for name in _TABLES},
             "figures": folder / "figures",
         }
+        findings = Findings(compare(results, numbers), orderings(results, numbers), costs(results))
         write_text(outputs["summary"], summary_csv(numbers))
+        for name, rows in (
+            ("comparison", comparison_rows(results, config)),
+            ("improvement", improvement_rows(findings.comparison)),
+            ("costs", cost_rows(findings.costs)),
+        ):
+            write_text(outputs[name], csv_text(rows))
         with atomic_path(outputs["figures"]) as pictures:
             pictures.mkdir()
-            figures = draw_figures(results, numbers, pictures)
+            figures = draw_figures(results, numbers, findings.comparison, pictures)
             videos = make_videos(results, config, pictures)
-        write_text(args.out, page(results, numbers, figures, videos))
+        write_text(args.out, page(results, numbers, findings, figures, videos))
         write_manifest(
             folder / "manifest.json",
             stage="report",

@@ -7,6 +7,9 @@ rule report:
     output:
         report="<results>/report.html",
         summary="<results>/summary.csv",
+        comparison="<results>/comparison.csv",
+        improvement="<results>/improvement.csv",
+        costs="<results>/costs.csv",
         figures=directory("<results>/figures"),
         manifest="<results>/manifest.json",
     log:

@@ -17,6 +17,7 @@ from pipeline import config as cf
 from pipeline.dag import Plan
 from pipeline.files import rerun
 from pipeline.manifest import read_manifest
+from pipeline.report_times import StageTime, stage_time
 from pipeline.store import read_store
 from pipeline.task_list import TaskList, read_tasks
 from smac_core.envs.definition import Environment, load_environment
@@ -70,25 +71,6 @@ class Missing:
     what: str
     seed: str = ""
     when: str = ""
-
-
-@dataclass(frozen=True)
-class StageTime:
-    """What one run of a stage took.
-
-    Args:
-        env: Environment.
-        stage: Name of the stage.
-        seconds: Wall time.
-        memory: Peak resident memory (MiB).
-        device: Where it computed.
-    """
-
-    env: str
-    stage: str
-    seconds: float
-    memory: float
-    device: str
 
 
 @dataclass
@@ -345,15 +327,8 @@ class _Reader:
             return None
         manifest = read_manifest(path)
         if not seen:
-            self.results.times.append(
-                StageTime(
-                    env,
-                    str(manifest["stage"]),
-                    float(manifest["wall_time_s"]),
-                    float(manifest["peak_memory_mib"]),
-                    str(manifest.get("device", "cpu")),
-                )
-            )
+            place = path.relative_to(self.root).as_posix()
+            self.results.times.append(stage_time(env, place, manifest))
             for library, version in manifest["versions"].items():
                 self.results.versions.setdefault(library, set()).add(version)
         return manifest

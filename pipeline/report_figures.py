@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report_behaviour import draw_collection, draw_paths, draw_pictures, draw_training
+from pipeline.report_comparison import Comparison
+from pipeline.report_comparison_figures import draw_improvement, draw_iqm, draw_profiles
 from pipeline.report_data import EnvResults, Results
 from pipeline.report_numbers import MethodNumbers, Numbers
 from pipeline.report_paths import draw_context_paths, draw_tasks, draw_tracking
@@ -33,15 +35,20 @@ from pipeline.report_style import (
 from pipeline.report_text import number
 
 CURVE, EPISODES, TASKS = "return_against_steps", "return_by_episode", "tasks"
+_FEW = 4  # methods; with more, single seeds and flat bands are left out
+_THIN: Any = {"linewidth": 0.8, "alpha": 0.55}
 _PLAIN: Any = {"fontsize": 10, "fontweight": "normal"}
 
 
-def draw_figures(results: Results, numbers: Numbers, folder: Path) -> dict[str, Drawing]:
+def draw_figures(
+    results: Results, numbers: Numbers, comparison: Comparison, folder: Path
+) -> dict[str, Drawing]:
     """Draw every figure for which there are data, and write them as SVG and PNG.
 
     Args:
         results: What was read.
         numbers: What was computed.
+        comparison: The comparison of the methods.
         folder: Where; it is there.
 
     Returns:
@@ -56,6 +63,13 @@ def draw_figures(results: Results, numbers: Numbers, folder: Path) -> dict[str, 
 
         keep(CURVE, draw_curves(numbers), "Return on held-out tasks against steps without reward")
         keep(EPISODES, draw_episodes(results, numbers), "Return of each episode of a meta-episode")
+        iqm = draw_iqm(comparison, numbers)
+        keep("comparison_iqm", iqm, "Interquartile mean of every method")
+        profiles = draw_profiles(comparison, numbers)
+        keep("performance_profiles", profiles, "Share of seeds and tasks above every return")
+        for compared in comparison.envs:
+            alt = f"Probability of improvement, {compared.name}"
+            keep(f"improvement_{compared.name}", draw_improvement(compared), alt)
         keep(TASKS, draw_tasks(results.envs), "Training and held-out tasks")
         for env in results.envs:
             shift = draw_shift(env, numbers)
@@ -87,19 +101,20 @@ def draw_curves(numbers: Numbers) -> Figure | None:
     envs = [env for env, methods in numbers.methods.items() if any(m.rounds for m in methods)]
     if not envs:
         return None
-    figure, panels = grid(len(envs), 2 if len(envs) > 1 else 1, 3.9)
+    many = max(len(numbers.methods[env]) for env in envs) > _FEW
+    figure, panels = grid(len(envs), 1 if many else 2, 4.2 if many else 3.9)
     for env, axes in zip(envs, panels, strict=True):
         _draw_curve(axes, env, numbers)
     return figure
 
 
-def _spread(method: MethodNumbers, number_: int) -> tuple[float, float]:
-    """Mean over seeds, and their sample standard deviation; 0 for a single seed."""
-    seeds = method.seed_means(number_, "test_return")
-    seeds = seeds[np.isfinite(seeds)]
-    if len(seeds) == 0:
-        return np.nan, 0.0
-    return float(seeds.mean()), float(seeds.std(ddof=1)) if len(seeds) > 1 else 0.0
+def _curve(method: MethodNumbers) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, and mean with both ends of its interval; the ends are the mean where unknown."""
+    rounds = [r for r in method.rounds if (r, "test_return") in method.at]
+    found = [method.at[r, "test_return"] for r in rounds]
+    lines = [(i.mean, *((i.low, i.high) if i.known else (i.mean, i.mean))) for i in found]
+    steps = np.array([method.steps[r] for r in rounds])
+    return steps, np.array(lines).reshape(len(found), 3).T
 
 
 def _draw_curve(axes: Axes, env: str, numbers: Numbers) -> None:
@@ -110,15 +125,18 @@ def _draw_curve(axes: Axes, env: str, numbers: Numbers) -> None:
         if not method.rounds:
             continue
         shade = colour(place)
-        steps = np.array([method.steps[r] for r in method.rounds])
-        centre, spread = np.array([_spread(method, r) for r in method.rounds]).T
+        steps, lines = _curve(method)
+        if len(steps) == 0:
+            continue
         flat = not method.adapted
         if flat:
-            steps, centre, spread = np.array([0.0, reach]), centre.repeat(2), spread.repeat(2)
-        else:
+            steps, lines = np.array([0.0, reach]), lines[:, :1].repeat(2, axis=1)
+        elif len(methods) <= _FEW:
             table = [method.seed_means(r, "test_return") for r in method.rounds]
-            axes.plot(steps, table, color=shade, linewidth=0.8, alpha=0.55)
-        axes.fill_between(steps, centre - spread, centre + spread, color=shade, alpha=0.16, lw=0)
+            axes.plot([method.steps[r] for r in method.rounds], table, color=shade, **_THIN)
+        centre, low, high = lines
+        if not flat or len(methods) <= _FEW:  # many bands over the whole width hide each other
+            axes.fill_between(steps, low, high, color=shade, alpha=0.14, lw=0)
         style = "-." if flat else "-"
         axes.plot(steps, centre, style, color=shade, marker="" if flat else marker(place), ms=5)
         labels.append((float(centre[-1]), method.label, shade))
@@ -269,24 +287,10 @@ def draw_episodes(results: Results, numbers: Numbers) -> Figure | None:
     envs = [env for env in results.envs if any(m.rounds for m in numbers.methods[env.name])]
     if not envs:
         return None
-    figure, panels = grid(len(envs), 2 if len(envs) > 1 else 1, 3.4)
+    many = max(len(env.methods) for env in envs) > _FEW
+    figure, panels = grid(len(envs), 2, 4.6 if many else 3.4)
     for env, axes in zip(envs, panels, strict=True):
-        for place, method in enumerate(numbers.methods[env.name]):
-            shared = env.methods[place].offline_of in {m.name for m in env.methods[:place]}
-            for round_ in dict.fromkeys((0, *method.rounds[-1:])):
-                if shared and round_ == 0:
-                    continue  # the same checkpoint as the other method's
-                means = episode_means(env, method.name, round_)
-                later = round_ > 0
-                axes.plot(
-                    np.arange(1, len(means) + 1),
-                    means,
-                    "-" if later else ":",
-                    color=colour(place),
-                    marker=marker(place),
-                    markerfacecolor=colour(place) if later else "white",
-                    label=f"{method.label}, {'last round' if later else 'offline phase'}",
-                )
+        _draw_episodes(axes, env, numbers, many=many)
         for floor, interval in numbers.floors[env.name].items():
             if floor == "nothing_return":  # gives the scale
                 axes.axhline(interval.mean, color=FLOOR, linestyle="--", linewidth=1.2, zorder=1)
@@ -297,3 +301,25 @@ def draw_episodes(results: Results, numbers: Numbers) -> Figure | None:
         axes.margins(x=0.08, y=0.1)
     legend_below(figure, panels, 3)
     return figure
+
+
+def _draw_episodes(axes: Axes, env: EnvResults, numbers: Numbers, *, many: bool) -> None:
+    """Draw a line a method before and after; of many methods, the last round alone."""
+    for place, method in enumerate(numbers.methods[env.name]):
+        shared = env.methods[place].offline_of in {m.name for m in env.methods[:place]}
+        rounds = list(dict.fromkeys((0, *method.rounds[-1:])))
+        for round_ in rounds[-1:] if many else rounds:
+            if shared and round_ == 0 and not many:
+                continue  # the same checkpoint as the other method's
+            means = episode_means(env, method.name, round_)
+            later = round_ > 0
+            when = "last round" if later else "offline phase"
+            axes.plot(
+                np.arange(1, len(means) + 1),
+                means,
+                "-" if later else ":",
+                color=colour(place),
+                marker=marker(place),
+                markerfacecolor=colour(place) if later else "white",
+                label=method.label if many else f"{method.label}, {when}",
+            )

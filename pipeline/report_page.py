@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from html import escape
 
 from pipeline import config as cf
+from pipeline.report_comparison_page import Findings, comparison_section
 from pipeline.report_data import Results
 from pipeline.report_figures import CURVE, EPISODES, episode_means
 from pipeline.report_html import figure, listed, paragraphs
@@ -61,7 +62,7 @@ th.group { text-align: center; border-bottom: 1px solid #9aa5b1; }
 .n { text-align: right; } td { white-space: nowrap; }
 td small { display: block; color: #52606d; }
 td.rose { color: #00664b; font-weight: 600; } td.fell { color: #a63c00; font-weight: 600; }
-td.unclear { color: #52606d; }
+td.unclear { color: #52606d; } td.text { white-space: normal; min-width: 15rem; }
 figure { margin: 1.4rem 0 1.8rem; } figure img { width: 100%; height: auto; display: block; }
 figure img.narrow { width: 75%; }
 figcaption { font-size: .92rem; color: #3e4c59; margin-top: .5rem; }
@@ -80,6 +81,7 @@ _MISSING_SHOWN = 6  # rounds a seed
 def page(
     results: Results,
     numbers: Numbers,
+    findings: Findings,
     figures: Mapping[str, Drawing],
     videos: Mapping[str, Video],
 ) -> str:
@@ -88,6 +90,7 @@ def page(
     Args:
         results: What was read.
         numbers: What was computed.
+        findings: The comparison of the methods.
         figures: The figures by name.
         videos: Videos, or why there is none, by environment.
 
@@ -97,6 +100,10 @@ def page(
     sections = (
         ("conclusion", "Conclusion", _conclusion(results, numbers)),
         ("adaptation", "Return against steps without reward", _curves(numbers, figures)),
+        (
+            *("comparison", "The methods compared"),
+            comparison_section(results.envs, numbers, findings, figures),
+        ),
         ("shift", "The context shift", _shift(results, numbers, figures)),
         ("numbers", "Returns, reward decoder and KL gap", _tables(results, numbers)),
         ("episodes", "Within a meta-episode", _episodes(results, numbers, figures)),
@@ -189,9 +196,10 @@ def _missing(results: Results) -> list[str]:
 
 def _curves(numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
     reading = (
-        "The line is the mean over seeds and held-out tasks, thin lines are single seeds, the band "
-        "is one standard deviation over seeds as in the paper's Figure 5; a dash-dotted line is a "
-        "method without a self-supervised phase; dashed lines are floors."
+        "The line is the mean over seeds and held-out tasks, the band its interval (the paper's "
+        "Figure 5, whose bands are one standard deviation over seeds); thin lines are single "
+        "seeds, where there are few methods. A dash-dotted line is a method without a "
+        "self-supervised phase; dashed lines are floors."
     )
     out = figure(figures.get(CURVE), [reading])
     for env, methods in numbers.methods.items():
@@ -215,6 +223,12 @@ def _shift(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -
         for method in numbers.methods[env.name]:
             if method.adapted or (0, "kl_gap") in method.at:
                 caption.append(f"{shift(method)} {shift_returns(method)}")
+        without = [
+            method.label
+            for method in numbers.methods[env.name]
+            if method.rounds and not method.adapted and (0, "kl_gap") not in method.at
+        ]
+        caption += [f"No posterior was measured of: {'; '.join(without)}."] if without else []
         caption = caption or [f"{env.name}: no posterior was measured."]
         out += f"<h3>{escape(env.name)}</h3>"
         out += figure(figures.get(f"context_shift_{env.name}"), caption)
@@ -230,7 +244,10 @@ def _tables(results: Results, numbers: Numbers) -> str:
 
 
 def _episodes(results: Results, numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
-    caption = ["Dotted with open markers: after the offline phase; solid: after the last round."]
+    caption = [
+        "Dotted with open markers: after the offline phase; solid: after the last round. Of more "
+        "than four methods only the last is drawn."
+    ]
     for env in results.envs:
         parts = []
         for method in numbers.methods[env.name]:

@@ -15,8 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 # Okabe and Ito's palette, made for every kind of colour vision; methods take it in their order.
-_METHODS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_MARKERS = ("o", "s", "D", "^", "v", "P")
+# From the seventh on the same hues come darker, with another line and marker.
+_METHODS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"),
+    *("#1F2933", "#7A3803", "#00513B", "#7B3F69", "#5B4FBF", "#8A6D00", "#8A1C3C"),
+)
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*", "d")
+_LINES = ("-", (0, (5, 1.5)), (0, (1, 1)))
 OWN, OFFLINE, FLOOR, TEXT = "#E69F00", "#7A8793", "#6B7280", "#1F2933"
 WIDTH = 10.0  # inches, the width of the page's column
 STYLE: Any = {  # matplotlib types its keys one by one
@@ -81,6 +86,18 @@ def marker(index: int) -> str:
         A matplotlib marker.
     """
     return _MARKERS[index % len(_MARKERS)]
+
+
+def line_style(index: int) -> Any:
+    """Line of a method where no marker tells it apart.
+
+    Args:
+        index: Its place in the run.
+
+    Returns:
+        A matplotlib line style: the first six are solid.
+    """
+    return _LINES[min(index // 6, len(_LINES) - 1)]
 
 
 def styled() -> Any:

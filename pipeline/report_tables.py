@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from pipeline.intervals import Interval
-from pipeline.report_data import EnvResults, Results, StageTime
+from pipeline.report_data import EnvResults, Results
 from pipeline.report_numbers import MethodNumbers, Numbers
 from pipeline.report_quantities import FALL_RATE, FLOORS, in_words, measured
-from pipeline.report_text import number, percent, verdict, written
+from pipeline.report_text import gap_closed, number, percent, verdict, written
+from pipeline.report_times import StageTime
 
 _STAGES = ("tasks", "collect", "meta_train", "rollout", "relabel", "finetune", "evaluate")
 
@@ -68,7 +69,6 @@ def conclusion(numbers: Numbers) -> str:
     for method in numbers:
         change = method.change.get("test_return")
         each = [number(v, sign=True) for v in method.seed_changes("test_return")]
-        closed = method.gap_closed
         rows.append(
             (
                 method.env,
@@ -78,11 +78,11 @@ def conclusion(numbers: Numbers) -> str:
                 written(change, sign=True),
                 ", ".join(each) or "–",
                 verdict(change),
-                "–" if closed is None else percent(closed),
+                gap_closed(method),
             )
         )
     head = ("environment", "method", "offline phase", "after self-supervision", "change")
-    return table((*head, "change by seed", "", "KL gap closed"), rows, words=2)
+    return table((*head, "change by seed", "", "KL gap closed, or nats"), rows, words=2)
 
 
 def returns_table(env: EnvResults, numbers: Numbers) -> str:
@@ -197,7 +197,6 @@ def model_table(env: EnvResults, numbers: Numbers) -> str:
     """
     rows = []
     for method in numbers.methods[env.name]:
-        closed = method.gap_closed
         rows.append(
             (
                 method.label,
@@ -206,11 +205,11 @@ def model_table(env: EnvResults, numbers: Numbers) -> str:
                 _pair(method, "test_decoder_mse"),
                 written(method.before("kl_gap"), sign=True),
                 written(method.after("kl_gap"), sign=True),
-                "–" if closed is None else percent(closed),
+                gap_closed(method),
             )
         )
     return table(
-        ("", "offline data", "train tasks", "test tasks", "before", "after", "closed"),
+        ("", "offline data", "train tasks", "test tasks", "before", "after", "closed, or nats"),
         rows,
         groups=(("", 1), ("squared error of decoded rewards", 3), ("KL gap, nats", 3)),
         note=f"{env.name}: reward decoder, before → after, and context shift",

@@ -244,6 +244,26 @@ def physical_meaning(env: EnvResults, method: MethodNumbers) -> str:
     return f"{method.label}: {', '.join(parts)}." if parts else ""
 
 
+def gap_closed(method: MethodNumbers) -> str:
+    """Say in a cell of a table what became of the KL gap; a share needs a gap to be a share of.
+
+    Args:
+        method: Its numbers.
+
+    Returns:
+        Text such as "57 %", "widened, +0.100 → −3.10" or "no gap to close, +0.020" (nats).
+    """
+    before, after = method.before("kl_gap"), method.after("kl_gap")
+    if before is None or after is None:
+        return "–"
+    closed = method.gap_closed
+    if closed is None:
+        return f"no gap to close, {number(before.mean, sign=True)}"
+    if closed < 0:
+        return f"widened, {number(before.mean, sign=True)} → {number(after.mean, sign=True)}"
+    return percent(closed)
+
+
 def shift(method: MethodNumbers) -> str:
     """Say how far own contexts are from offline ones, before and after.
 
@@ -266,9 +286,9 @@ def shift(method: MethodNumbers) -> str:
     text += f", and {written(after, sign=True)} after the last round"
     closed = method.gap_closed
     if closed is None:
-        return text + "; the first interval includes zero, so there is no gap to speak of."
+        return text + "; the first interval includes zero, so there was no gap to close."
     if closed < 0:
-        return f"{text}: the gap widened by {percent(-closed)}."
+        return f"{text}: the gap widened by {number(abs(after.mean) - abs(before.mean))} nats."
     return f"{text}: {percent(closed)} of the gap was closed."
 
 

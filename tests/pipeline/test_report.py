@@ -296,7 +296,8 @@ def test_the_page_says_what_the_numbers_say(html):
     assert "above it after the offline phase (+10.0 [+10.0, +10.0])" in html
     assert "2 seeds say little" in html
     assert "20 % of the gap was closed" in html
-    assert "the gap widened by 7 %" in html
+    assert "the gap widened by 0.20" in html
+    assert "widened, +3.00 → +3.20" in html
     assert "went from −39.0 to −24.0 (best −24.0) in 2 points" in html
     assert "SMAC: goal distance 2.00 m → 1.40 m, distance 1.00 m → 1.00 m." in html
     assert "forward velocity 2.00 m/s → 2.20 m/s, velocity error 1.00 m/s" in html
@@ -307,7 +308,7 @@ def test_the_page_stands_alone(html):
     assert "<script" not in html
     assert "http://" not in html
     assert "https://" not in html
-    assert html.count("data:image/svg+xml;base64,") == 12
+    assert html.count("data:image/svg+xml;base64,") == 16
     assert "@import" not in html
     assert "url(" not in html
 
@@ -328,7 +329,9 @@ def test_every_figure_is_there_twice(results):
 
 def test_the_manifest_names_inputs_and_outputs(results):
     manifest = read_manifest(results / "manifest.json")
-    assert sorted(manifest["outputs"]) == ["figures", "report", "summary"]
+    assert sorted(manifest["outputs"]) == [
+        *("comparison", "costs", "figures", "improvement", "report", "summary"),
+    ]
     assert "point-robot/oracle/seed1/round2/evaluate/returns.zarr" in manifest["inputs"]
     assert manifest["missing"] == []
     assert verify.find_faults(results)[1] == []

@@ -1,0 +1,428 @@
+"""The comparison of methods in the report, from made-up evaluations whose numbers are known."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import config as cf
+from pipeline.intervals import Interval
+from pipeline.report_comparison import Comparison, arm_scores, compare
+from pipeline.report_comparison_figures import draw_improvement, draw_iqm, draw_profiles
+from pipeline.report_comparison_page import Findings, comparison_section
+from pipeline.report_comparison_tables import comparison_rows, csv_text, improvement_rows
+from pipeline.report_costs import cost_rows, costs
+from pipeline.report_data import EnvResults, Evaluation, MethodResults, Results
+from pipeline.report_figures import draw_curves, draw_episodes, draw_shift
+from pipeline.report_numbers import MethodNumbers, Numbers, summarise
+from pipeline.report_orderings import orderings
+from pipeline.report_page import page
+from pipeline.report_style import colour, marker, styled
+from pipeline.report_text import gap_closed
+from pipeline.report_times import StageTime, stage_time
+from pipeline.sections import ReportConfig
+from pipeline.task_list import TaskList
+from smac_core.envs.point_robot import PointRobot
+
+CONFIG = ReportConfig(bootstrap_samples=200, video_frames=0)
+LENGTH = 10
+FOLDERS = {
+    "smac": "SMAC",
+    "oracle": "oracle",
+    "meta-bc": "meta-BC",
+    "smac-sac": "SAC actor",
+    "macaw": "MACAW",
+}
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[str, ...]:
+    """Method files of everything that the tests name, whatever the package ships."""
+    (tmp_path / "method").mkdir()
+    for name, label in FOLDERS.items():
+        online = name in {"smac", "oracle"}
+        text = f"label: {label}\nrounds: {'online' if online else 'none'}\n"
+        if name == "oracle":
+            text += "offline_of: smac\nrelabel: {rewards: environment}\n"
+            text += "rollout: {record_rewards: true}\n"
+        (tmp_path / "method" / f"{name}.yaml").write_text(text)
+    return (str(tmp_path),)
+
+
+def arm(level: float, tasks: tuple[int, ...], episodes: int = 3, kl: float = 1.0) -> dict:
+    """Two repeats: `level` plus the task's place in the last episode, 2 and 1 less before."""
+    returns = np.full((len(tasks), 2, episodes), level, dtype=np.float32)
+    returns += np.arange(len(tasks), dtype=np.float32)[:, None, None]
+    returns -= np.arange(episodes - 1, -1, -1, dtype=np.float32)
+    shape = (len(tasks), 2)
+    return {
+        "task_id": np.array(tasks, dtype=np.int32),
+        "episode_return": returns,
+        "episode_length": np.full((*shape, episodes), LENGTH, dtype=np.int32),
+        "episode_end": np.full((*shape, episodes), 1, dtype=np.int8),
+        "measure": np.ones((*shape, episodes, 2), dtype=np.float32),
+        "posterior_kl": np.full(shape, kl, dtype=np.float32),
+        "decoder_mse": np.full(shape, 0.25, dtype=np.float32),
+    }
+
+
+def evaluation(level: float, number: int, kl: float = 1.0) -> Evaluation:
+    arms = {
+        "test_online": arm(level, (2, 3, 4, 5), kl=kl),
+        "test_prior": arm(level - 4.0, (2, 3, 4, 5), 1),
+        "train_online": arm(level, (0, 1), kl=kl),
+        "train_matched": arm(level, (0, 1), 1, kl=kl),
+        "train_offline": arm(level + 1.0, (0, 1), 1, kl=kl / 2),
+    }
+    if number == 0:
+        arms["test_nothing"] = arm(-30.0, (2, 3, 4, 5), 1)
+        arms["test_random"] = arm(-40.0, (2, 3, 4, 5), 1)
+    return Evaluation(500 * number, arms, ("goal_distance", "distance"), 0.1)
+
+
+LEVELS = {  # of round 0 and of round 2, plus a tenth with the second seed
+    "smac": (-20.0, -14.0),
+    "oracle": (-20.0, -10.0),
+    "meta-bc": (-20.5, None),
+    "smac-sac": (-28.0, None),
+    "macaw": (-24.0, None),
+}
+
+
+def make(folders: tuple[str, ...], methods: tuple[str, ...] = tuple(LEVELS)) -> Results:
+    run = cf.load_run(
+        {
+            "envs": ["point-robot"],
+            "methods": list(methods),
+            "seeds": [0, 1],
+            "rounds": 2,
+            "evaluate_rounds": 2,
+            "config_folders": list(folders),
+            "settings": {"all": {"meta_train": {"learner": {"discount": 0.9}}}},
+        },
+        "test",
+    )
+    definition = PointRobot()
+    tasks = TaskList(
+        *("point-robot", 0, definition.task_fields, definition.sample_tasks(0, 2, 4)),
+        *((0, 1), (2, 3, 4, 5)),
+    )
+    env = EnvResults("point-robot", tasks, definition)
+    env.collection = {
+        "sources": {
+            name: {"episodes": 1, "transitions": rows, "mean_return": 0.0, "mean_length": 1.0}
+            for name, rows in (("init", 300), ("prior", 100))
+        }
+    }
+    env.collection_metrics = {"update": np.array([0.0, 50.0])}
+    for name in methods:
+        rounds = [0, 2] if LEVELS[name][1] is not None else [0]
+        owner = "smac" if name == "oracle" else name
+        method = MethodResults(name, FOLDERS[name], owner, rounds)
+        for seed in run.seeds:
+            for number in rounds:
+                level = LEVELS[name][number // 2] + 0.1 * seed
+                method.evaluations[seed, number] = evaluation(level, number, 3.0 - number)
+            if owner == name:
+                method.offline_metrics[seed] = {
+                    "update": np.array([10.0, 20.0]),
+                    "value": np.array([0.0, -200.0]),
+                    "effective_sample_size": np.array([0.97, 0.95]),
+                } | ({"own_action_value": np.array([0.0, 5.0])} if name == "smac-sac" else {})
+        env.methods.append(method)
+    return Results(run, Path(), [env])
+
+
+def without_posterior(results: Results, name: str) -> None:
+    """As a method that has no posterior and no decoder writes its arms: nan throughout."""
+    for method in results.envs[0].methods:
+        for it in method.evaluations.values() if method.name == name else ():
+            for arrays in it.arms.values():
+                for field in ("posterior_kl", "decoder_mse"):
+                    arrays[field] = np.full_like(arrays[field], np.nan)
+
+
+def table(rows) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(csv_text(rows))))
+
+
+def found(results: Results) -> tuple[Numbers, Findings]:
+    numbers = summarise(results, CONFIG)
+    comparison = compare(results, numbers)
+    return numbers, Findings(comparison, orderings(results, numbers), costs(results))
+
+
+def section(results: Results) -> str:
+    numbers, findings = found(results)
+    return comparison_section(results.envs, numbers, findings, {})
+
+
+def test_a_row_holds_every_return_of_an_arm(folders):
+    rows = table(comparison_rows(make(folders), CONFIG))
+    keyed = {(r["method"], r["seed"], r["round"], r["arm"]): r for r in rows}
+    row = keyed["smac", "0", "2", "test_online"]
+    assert float(row["mean_return"]) == -12.5  # -14 plus the mean of 0, 1, 2, 3
+    assert float(row["iqm"]) == -12.5  # of 1 and 2
+    episodes = [float(row[f"{name}_return"]) for name in ("first", "second", "last")]
+    assert episodes == [-14.5, -13.5, -12.5]
+    assert float(row["unadapted_return"]) == -16.5
+    assert (row["environment_steps"], row["num_tasks"], row["num_repeats"]) == ("1000.0", "4", "2")
+    both = keyed["smac", "all", "2", "test_online"]
+    assert float(both["mean_return"]) == pytest.approx(-12.45)
+    # Sorted: -14, -13.9, [-13, -12.9, -12, -11.9], -11, -10.9.
+    assert float(both["iqm"]) == pytest.approx(-12.45)
+    assert (float(both["iqm_low"]), float(both["iqm_high"])) == pytest.approx((-12.5, -12.4))
+    prior = keyed["macaw", "1", "0", "test_prior"]
+    assert prior["second_return"] == ""  # it has a single episode
+    assert keyed["macaw", "1", "0", "train_offline"]["unadapted_return"] == ""
+    # Arms x (two seeds and all) x methods: 5 and two floors at round 0, 5 at the last round.
+    assert len(rows) == 3 * (5 * 7 + 2 * 5)
+
+
+def test_the_improvement_table_has_both_sides(folders):
+    results = make(folders)
+    comparison = compare(results, summarise(results, CONFIG))
+    rows = {(r["when"], r["method"], r["other"]): r for r in table(improvement_rows(comparison))}
+    assert float(rows["last", "oracle", "smac"]["probability"]) == 1.0
+    assert float(rows["last", "smac", "oracle"]["probability"]) == 0.0
+    # Equal levels: of the four pairs of seeds one wins, one loses and two tie.
+    assert float(rows["offline", "oracle", "smac"]["probability"]) == 0.5
+    same = rows["offline", "smac", "oracle"]
+    assert float(same["low"]) <= 0.5 <= float(same["high"])
+    assert len(rows) == 2 * 5 * 4
+
+
+def test_a_normalised_score_runs_from_the_floor_to_the_oracle(folders):
+    results = make(folders)
+    comparison = compare(results, summarise(results, CONFIG))
+    scale = comparison.envs[0].scale
+    assert scale is not None
+    assert (scale.floor, scale.oracle) == ("do nothing", "oracle")
+    assert (scale.low, scale.high) == pytest.approx((-28.5, -8.45))
+    assert comparison.normalised["oracle"].mean == pytest.approx(1.0)
+    expected = (-12.45 + 28.5) / (-8.45 + 28.5)
+    assert comparison.normalised["SMAC"].mean == pytest.approx(expected)
+
+
+def test_without_an_oracle_there_is_no_normalised_score(folders):
+    results = make(folders, ("smac", "meta-bc"))
+    assert compare(results, summarise(results, CONFIG)).normalised == {}
+    assert "No normalised score" in section(results)
+
+
+def outcome(results: Results, part: str) -> tuple[str, str]:
+    numbers = summarise(results, CONFIG)
+    (it,) = [it for it in orderings(results, numbers) if part in it.claim]
+    return it.verdict, it.evidence
+
+
+def shift_returns(results: Results, name: str, by: float) -> None:
+    for method in results.envs[0].methods:
+        if method.name == name:
+            for it in method.evaluations.values():
+                for key in ("test_online", "train_online"):
+                    it.arms[key]["episode_return"] += by
+
+
+def test_the_oracle_is_held_against_smac(folders):
+    results = make(folders)
+    assert outcome(results, "≥ SMAC") == ("holds", "difference +4.00 [+4.00, +4.00]")
+    shift_returns(results, "oracle", -5.0)
+    assert outcome(results, "≥ SMAC") == ("does not hold", "difference −1.00 [−1.00, −1.00]")
+    verdict, evidence = outcome(make(folders, ("smac",)), "≥ SMAC")
+    assert (verdict, evidence) == ("not measured", "one of the two was not evaluated")
+
+
+def test_smac_is_meta_bc_only_while_the_weights_are_uniform(folders):
+    results = make(folders)
+    verdict, evidence = outcome(results, "meta-BC")
+    assert verdict == "holds"  # 0.5 of 20.05 is 2 %
+    assert "effective sample size 0.960" in evidence
+    assert "SMAC − meta-BC +0.500 [+0.500, +0.500], 2 % of the way" in evidence
+    shift_returns(results, "meta-bc", -4.0)
+    assert outcome(results, "meta-BC")[0] == "does not hold"
+    smac = results.envs[0].methods[0]
+    for curve in smac.offline_metrics.values():
+        curve["effective_sample_size"] = np.array([0.5, np.nan])
+    verdict, evidence = outcome(results, "meta-BC")
+    assert verdict == "not measured"
+    assert "not near uniform" in evidence
+    smac.offline_metrics.clear()
+    assert outcome(results, "meta-BC") == ("not measured", "no weights were logged")
+
+
+def test_q_is_held_against_what_the_policy_earns(folders):
+    results = make(folders)
+    verdict, evidence = outcome(results, "overestimates")
+    # Training tasks end with -28 and -27 in 10 steps, a tenth more with the second seed: mean
+    # reward -2.745, times the scale 5, over 1 - 0.9: -137.25. The last logged Q is 5.
+    assert verdict == "holds"
+    assert "last logged Q 5.00 (own_action_value), realised −137, excess +142" in evidence
+    # SMAC earns -19.45 an episode, -97.2 in scaled reward, and its critic says -200.
+    assert "SMAC's excess −103" in evidence
+    for method in results.envs[0].methods:
+        for curve in method.offline_metrics.values():
+            curve["own_action_value"] = np.array([-1000.0, -900.0])
+    assert outcome(results, "overestimates")[0] == "does not hold"
+    assert outcome(make(folders, ("smac",)), "overestimates")[0] == "not measured"
+
+
+def test_a_terminal_state_ends_the_stream_of_rewards(folders):
+    results = make(folders)
+    for it in results.envs[0].methods[3].evaluations.values():
+        it.arms["train_online"]["episode_end"][:] = 2
+    share = 1.0 - 0.9**LENGTH
+    evidence = outcome(results, "overestimates")[1]
+    assert f"realised −{137.25 * share:.1f}" in evidence
+
+
+def test_methods_without_a_posterior_are_skipped_where_they_have_none(folders):
+    results = make(folders)
+    without_posterior(results, "macaw")
+    numbers, findings = found(results)
+    macaw = numbers.methods["point-robot"][-1]
+    assert macaw.before("kl_gap") is None
+    assert macaw.before("test_decoder_mse") is None
+    assert macaw.before("test_return") is not None
+    with styled():
+        assert draw_shift(results.envs[0], numbers) is not None  # of the other methods
+        text = page(results, numbers, findings, {}, {})
+    assert "No posterior was measured of: MACAW." in text
+    assert "nan" not in text.replace("nan nats", "")
+
+
+def test_where_no_method_has_a_posterior_there_is_no_figure_of_it(folders):
+    results = make(folders, ("macaw",))
+    without_posterior(results, "macaw")
+    numbers, findings = found(results)
+    assert draw_shift(results.envs[0], numbers) is None
+    assert "No posterior was measured" in page(results, numbers, findings, {}, {})
+    assert draw_iqm(findings.comparison, numbers) is not None
+    assert draw_improvement(findings.comparison.envs[0]) is None  # nothing to compare with
+    assert "there are no two methods to compare" in section(results)
+
+
+@pytest.mark.parametrize(
+    "arm_name", ["test_prior", "train_online", "train_matched", "train_offline", "test_random"]
+)
+def test_an_arm_may_be_missing(folders, arm_name):
+    results = make(folders)
+    for method in results.envs[0].methods:
+        for it in method.evaluations.values():
+            it.arms.pop(arm_name, None)
+    numbers, findings = found(results)
+    assert page(results, numbers, findings, {}, {})
+    rows = table(comparison_rows(results, CONFIG))
+    assert rows
+    assert arm_name not in {row["arm"] for row in rows}
+
+
+def test_only_one_method_may_lack_an_arm(folders):
+    results = make(folders)
+    for it in results.envs[0].methods[-1].evaluations.values():
+        del it.arms["test_online"], it.arms["test_prior"], it.arms["train_offline"]
+    numbers, findings = found(results)
+    text = page(results, numbers, findings, {}, {})
+    assert "MACAW: not evaluated after the offline phase" in text
+    assert "macaw" not in {name for pair in findings.comparison.envs[0].final for name in pair}
+    with styled():
+        for draw in (draw_iqm, draw_profiles):
+            assert draw(findings.comparison, numbers) is not None
+        assert draw_curves(numbers) is not None
+        assert draw_episodes(results, numbers) is not None
+
+
+def test_a_seed_may_be_missing(folders):
+    results = make(folders)
+    smac = results.envs[0].methods[0]
+    del smac.evaluations[1, 2]
+    known, scores = arm_scores(smac, (0, 1), 2, "test")
+    assert (known, scores.shape) == ([0], (1, 4, 2))
+    numbers, findings = found(results)
+    value = findings.comparison.envs[0].final["oracle", "smac"]
+    assert (value.mean, value.num_seeds) == (1.0, 1)
+    assert page(results, numbers, findings, {}, {})
+
+
+def test_nothing_to_compare_is_said():
+    assert draw_iqm(Comparison(), Numbers(CONFIG)) is None
+    assert draw_profiles(Comparison(), Numbers(CONFIG)) is None
+    text = comparison_section([], Numbers(CONFIG), Findings(Comparison(), [], []), {})
+    assert "Nothing was evaluated" in text
+
+
+def times(results: Results) -> None:
+    for method in ("smac", "oracle"):
+        for seed in (0, 1):
+            base = f"point-robot/{method}/seed{seed}"
+            facts = {"wall_time_s": 2.0, "peak_memory_mib": 100.0 + seed}
+            stages = {"rollout": {"environment_steps": 250}, "finetune": {"updates": 40}}
+            for number in (1, 2):
+                for stage, more in stages.items():
+                    add(results, f"{base}/round{number}/{stage}", stage, facts | more)
+            add(results, f"{base}/round2/evaluate", "evaluate", facts)
+            if method == "smac":
+                add(results, f"{base}/meta_train", "meta_train", facts | {"updates": 300})
+                add(results, f"{base}/round0/evaluate", "evaluate", facts)
+    add(results, "point-robot/collect", "collect", {"wall_time_s": 9.0, "peak_memory_mib": 50.0})
+
+
+def add(results: Results, folder: str, stage: str, facts: dict) -> None:
+    manifest = facts | {"stage": stage}
+    results.times.append(stage_time("point-robot", f"{folder}/manifest.json", manifest))
+
+
+def test_costs_are_added_up_by_method_seed_and_stage(folders):
+    results = make(folders)
+    times(results)
+    rows = {(r["method"], r["seed"], r["stage"]): r for r in table(cost_rows(costs(results)))}
+    data = rows["", "", "collect"]
+    assert (data["steps_with_true_reward"], data["gradient_updates"]) == ("400", "50")
+    smac = rows["smac", "0", "training"]
+    assert smac["gradient_updates"] == "380"
+    assert (smac["steps_with_true_reward"], smac["steps_without_reward"]) == ("0", "500")
+    assert (smac["offline_rows"], smac["wall_seconds"]) == ("400", "10.0")
+    assert rows["smac", "0", "total"]["wall_seconds"] == "14.0"  # two meta-tests more
+    assert rows["smac", "1", "total"]["peak_memory_mib"] == "101.0"
+    oracle = rows["oracle", "0", "training"]
+    assert (oracle["steps_with_true_reward"], oracle["steps_without_reward"]) == ("500", "0")
+    assert oracle["gradient_updates"] == "380"
+    assert rows["oracle", "0", "meta_train"]["recorded_by"] == "smac"
+    assert rows["oracle", "0", "evaluate"]["jobs"] == "2"
+    assert not any(key[0] == "macaw" for key in rows)  # it left no record
+    assert "What it cost" in section(results)
+
+
+def test_a_record_tells_whose_it_is():
+    facts = {"stage": "finetune", "wall_time_s": 1, "peak_memory_mib": 2, "updates": 3}
+    place = "point-robot/smac/seed10/round4/finetune/manifest.json"
+    assert stage_time("point-robot", place, facts) == StageTime(
+        *("point-robot", "finetune", 1.0, 2.0, "cpu"),
+        **{"method": "smac", "seed": 10, "round": 4, "updates": 3},
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        ((2.0, 1.0, 3.0), 0.5, "75 %"),
+        ((0.1, 0.05, 0.15), -3.0, "widened, +0.100 → −3.00"),
+        ((0.1, -0.05, 0.25), -3.0, "no gap to close, +0.100"),
+    ],
+)
+def test_a_share_of_the_gap_needs_a_gap(before, after, text):
+    method = MethodNumbers("e", "m", "M", (0, 1), online=True, rounds=[0, 2])
+    method.at = {
+        (0, "kl_gap"): Interval(*before, 2, 9),
+        (2, "kl_gap"): Interval(after, after - 0.1, after + 0.1, 2, 9),
+    }
+    assert gap_closed(method) == text
+
+
+def test_thirteen_methods_look_different():
+    assert len({colour(place) for place in range(13)}) == 13
+    assert len({marker(place) for place in range(13)}) == 13
