@@ -220,11 +220,13 @@ def draw_collection(env: EnvResults, floors: Mapping[str, Interval]) -> Figure |
     return figure
 
 
+_LARGEST = "largest_own_action_value"
 _CURVES = {
     "reward_loss": "reward decoder's loss",
     "posterior_kl": "posterior KL, nats",
     "critic_loss": "critics' loss",
     "effective_sample_size": "effective sample size of the weights (share)",
+    _LARGEST: "largest |Q| at the policy's own actions",
 }
 
 
@@ -280,7 +282,7 @@ def _draw_metric(axes: Axes, env: EnvResults, name: str) -> None:
     }
     for start in starts:
         axes.axvline(start, color=FLOOR, linestyle=":", linewidth=1.2)
-    if name.endswith("_loss") and 0 < 10 * lowest < highest:
+    if (name.endswith("_loss") or name == _LARGEST) and 0 < 10 * lowest < highest:
         axes.set_yscale("log")
     if name == "effective_sample_size":
         axes.set_ylim(min(0.9, lowest - 0.02), 1.01)  # else rounding errors fill the panel

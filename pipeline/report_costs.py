@@ -114,8 +114,7 @@ def _stage(
     if not found:
         return None
     steps = sum(time.steps for time in found)
-    section = cf.stage_config(results.run, "relabel", env.name, method)
-    rewarded = getattr(section, "rewards", "decoder") == "environment"
+    rewarded = steps > 0 and _rewarded(results, env.name, method)
     return Cost(
         *(env.name, method, seed, stage, len(found)),
         updates=sum(time.updates for time in found),
@@ -126,6 +125,12 @@ def _stage(
         memory=max(time.memory for time in found),
         of=owner if owner != method else "",
     )
+
+
+def _rewarded(results: Results, env: str, method: str) -> bool:
+    """Tell whether the self-supervised phase sees true rewards."""
+    section = cf.stage_config(results.run, "relabel", env, method)
+    return getattr(section, "rewards", "decoder") == "environment"
 
 
 def _offline_rows(results: Results, env: EnvResults, method: str) -> int:

@@ -27,6 +27,7 @@ _UNIFORM = 0.9  # effective sample size from which weights count as near uniform
 _ALIKE = 0.1  # of the way from the floor to the oracle: returns that near count as alike
 _ABLATIONS = ("smac-sac", "smac-sac-entropy")
 _OFFLINE = (0, "test_return")
+_LARGEST = "largest_own_action_value"
 _OWN, _DATA = "own_action_value", "value"
 
 
@@ -170,6 +171,8 @@ def _overestimation(results: Results, env: EnvResults, numbers: Numbers) -> list
             f"last logged Q {number(logged)} ({column}), realised {number(realised)}, "
             f"excess {written(value, sign=True)} in units of scaled reward"
         )
+        largest = _logged(env, name, _LARGEST, np.max)
+        told += f"; largest |Q| {number(float(largest.max()))}" if largest is not None else ""
         other = _excess(results, env, "smac", numbers.config)
         told += f"; SMAC's excess {written(other[0], sign=True)} ({other[3]})" if other else ""
         above = value.low > 0 if value.known else value.mean > 0

@@ -320,7 +320,10 @@ def _reading(results: Results, numbers: Numbers) -> str:
             "changes by seed beside them.",
             "The KL gap is the mean posterior KL under contexts of the agent's own exploration "
             "minus that under offline contexts; its closed share is 1 − |after| / |before|. "
-            "summary.csv holds every number, these are its quantities:",
+            "The interquartile means of the comparison, its probabilities and profiles keep the "
+            "tasks, and resample seeds and repeats within them: docs/metrics.md says why. "
+            "comparison.csv, improvement.csv and costs.csv hold the numbers of that section; "
+            "summary.csv holds every other number, these are its quantities:",
         ]
     )
     terms = "".join(

@@ -205,5 +205,6 @@ def save(figure: Figure, folder: Path, name: str, alt: str) -> Drawing:
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     (folder / f"{name}.svg").write_bytes(stream.getvalue())
     figure.set_layout_engine("none")  # the panels stay where they are; finding that cost a drawing
+    figure.set_layout_engine("none")  # it stays as found: half of the time saved
     figure.savefig(folder / f"{name}.png", dpi=PIXELS, metadata={"Software": None})
     return Drawing(stream.getvalue(), alt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,11 @@ LEVELS = {  # of round 0 and of round 2, plus a tenth with the second seed
     "macaw": (-24.0, None),
 }
 
+SAC_CURVES = {
+    "own_action_value": np.array([0.0, 5.0]),
+    "largest_own_action_value": np.array([900.0, 70.0]),
+}
+
 
 def make(folders: tuple[str, ...], methods: tuple[str, ...] = tuple(LEVELS)) -> Results:
     run = cf.load_run(
@@ -132,7 +138,7 @@ def make(folders: tuple[str, ...], methods: tuple[str, ...] = tuple(LEVELS)) -> 
                     "update": np.array([10.0, 20.0]),
                     "value": np.array([0.0, -200.0]),
                     "effective_sample_size": np.array([0.97, 0.95]),
-                } | ({"own_action_value": np.array([0.0, 5.0])} if name == "smac-sac" else {})
+                } | (SAC_CURVES if name == "smac-sac" else {})
         env.methods.append(method)
     return Results(run, Path(), [env])
 
@@ -262,6 +268,7 @@ def test_q_is_held_against_what_the_policy_earns(folders):
     # reward -2.745, times the scale 5, over 1 - 0.9: -137.25. The last logged Q is 5.
     assert verdict == "holds"
     assert "last logged Q 5.00 (own_action_value), realised −137, excess +142" in evidence
+    assert "largest |Q| 900" in evidence
     # SMAC earns -19.45 an episode, -97.2 in scaled reward, and its critic says -200.
     assert "SMAC's excess −103" in evidence
     for method in results.envs[0].methods:
@@ -421,6 +428,20 @@ def test_a_share_of_the_gap_needs_a_gap(before, after, text):
         (2, "kl_gap"): Interval(after, after - 0.1, after + 0.1, 2, 9),
     }
     assert gap_closed(method) == text
+
+
+def test_the_page_of_metrics_explains_every_column(folders):
+    results = make(folders)
+    comparison = compare(results, summarise(results, CONFIG))
+    heads = [
+        next(rows)
+        for rows in (comparison_rows(results, CONFIG), improvement_rows(comparison), cost_rows([]))
+    ]
+    text = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    for name, head in zip(("comparison", "improvement", "costs"), heads, strict=True):
+        part = text.split(f"## {name}.csv")[1].split("\n## ")[0]
+        told = re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (.*?) \|", part, re.MULTILINE)))
+        assert told == list(head), name
 
 
 def test_thirteen_methods_look_different():
