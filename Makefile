@@ -8,7 +8,7 @@ export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 export NUMBA_NUM_THREADS = 1
 
-.PHONY: setup run test test-slow check format bench paper clean
+.PHONY: setup run test test-slow check format bench comparison paper clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,9 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+comparison: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile config/comparison.yaml
 
 paper: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile config/paper.yaml

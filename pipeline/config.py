@@ -88,6 +88,11 @@ def load_run(mapping: Mapping[str, Any], where: object = "the preset") -> RunCon
     for env in run.envs:
         _overlay_path(run, "env", env)
         num_rounds(run, env)
+    for key in run.rounds if isinstance(run.rounds, dict) else ():
+        env, _, method = key.partition("/")
+        _overlay_path(run, "env", env)
+        if "/" in key:
+            _overlay_path(run, "method", method)
     for method in run.methods:
         offline_method(run, method)
     _check_modules(run.stages, f"{where}.stages")
@@ -293,6 +298,8 @@ def num_rounds(run: RunConfig, env: str, method: str | None = None) -> int:
         return 0
     if isinstance(run.rounds, int):
         return run.rounds
+    if f"{env}/{method}" in run.rounds:
+        return run.rounds[f"{env}/{method}"]
     if env not in run.rounds:
         raise ConfigError("no number of rounds", where="rounds", expected=env)
     return run.rounds[env]

@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from pipeline import config as cf
-from pipeline.models import read_model
+from pipeline.models import read_acting
 from pipeline.report_data import EnvResults, Results
 from smac_core.adaptation import RANDOM_EPISODE, MetaTest, act_at_random
 from smac_core.envs.episodes import Episodes
@@ -20,7 +20,6 @@ from smac_core.envs.film import FilmDriver
 from smac_core.envs.rendering import Image
 from smac_core.errors import SmacError
 from smac_core.planning import EVALUATE_TEST
-from smac_core.smac_agent import SmacAgent
 
 _WIDE = 240  # pixels, of a scene
 _HEAD = 34  # pixels of text above a scene
@@ -102,13 +101,13 @@ def film(results: Results, env: EnvResults, frames: int) -> Video:
     name, seed, number = results.filmed(env.name)
     evaluation = cf.stage_config(results.run, "evaluate", env.name, name)
     protocol = dataclasses.replace(evaluation.adaptation, repeats=1)
-    model = read_model(env.checkpoint, env.definition, current_round=number)
+    model = read_acting(env.checkpoint, env.definition, evaluation.agent, current_round=number)
     every = -(-env.definition.horizon // frames)
     last = protocol.episodes
     driver = FilmDriver(env.definition, every, {0, 1, last})
     task = env.tasks.test[0]
     key, tasks = (seed, EVALUATE_TEST), env.tasks.parameters[[task]]
-    test = MetaTest(driver, SmacAgent(model.agent), protocol, [task], tasks, key)
+    test = MetaTest(driver, model.agent, protocol, [task], tasks, key)
     try:
         test.floor(act_at_random, RANDOM_EPISODE)
         test.online()

@@ -146,7 +146,7 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)
     seeds_per_job: int = 1  # of rollout, relabel and evaluate; in the order of `seeds`
     seeds_per_learner: int = 1  # of meta_train and finetune
-    rounds: int | dict[str, int] = 1  # of the self-supervised phase, or that of each environment
+    rounds: int | dict[str, int] = 1  # of the online phase; or by <env>, and by <env>/<method>
     envs_with: dict[str, str] = field(default_factory=dict)  # only where this module is installed
     evaluate_rounds: Literal["all"] | int = "all"  # every n-th; the first and last always
     stages: dict[str, str] = field(default_factory=dict)  # stage -> module that replaces it

@@ -239,6 +239,18 @@ def test_a_method_without_an_online_phase_ends_at_round_0():
     assert cf.num_rounds(run, "point-robot", "meta-bc") == 0
 
 
+def test_a_method_may_have_rounds_of_its_own():
+    rounds = {"point-robot": 4, "point-robot/oracle": 9}
+    run = cf.load_run(preset(methods=["smac", "oracle"], rounds=rounds))
+    assert cf.num_rounds(run, "point-robot", "smac") == 4
+    assert cf.num_rounds(run, "point-robot", "oracle") == 9
+    assert cf.num_rounds(run, "point-robot") == 4
+    fault = refused(preset(rounds={"point-robot": 4, "point-robot/orakle": 9}))
+    assert "unknown method" in fault
+    assert "did you mean oracle" in fault
+    assert "unknown env" in refused(preset(rounds={"point-robot": 4, "point-robt": 9}))
+
+
 SECTION = """
 from dataclasses import dataclass
 
