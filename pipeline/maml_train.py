@@ -23,7 +23,7 @@ from smac_core.dataset import Transitions
 from smac_core.envs.definition import Environment
 from smac_core.errors import StoreError
 from smac_core.learner import resolve_device
-from smac_core.maml.config import MamlConfig
+from smac_core.maml.config import MamlConfig, needs_values
 from smac_core.maml.data import Columns, MamlSampler, Rows, episode_columns
 from smac_core.maml.learner import MamlEngine, MamlLearner
 from smac_core.networks import Shapes
@@ -41,21 +41,22 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
 
-def read_episodes(path: Path, env: Environment) -> tuple[Transitions, Rows]:
+def read_episodes(path: Path, env: Environment, *, rewards: bool) -> tuple[Transitions, Rows]:
     """Read a transitions store with its episodes.
 
     Args:
         path: The store.
         env: The environment that it must belong to.
+        rewards: Whether returns will be read; behaviour cloning does without.
 
     Returns:
         The rows as slices choose them, and as the episodes that they are parts of.
 
     Raises:
-        StoreError: Damaged, of another environment, or without rewards.
+        StoreError: Damaged, of another environment, or without the rewards that are read.
     """
     store = read_store(path, "transitions", env_id=env.env_id)
-    if "data/reward" not in store.arrays:
+    if rewards and "data/reward" not in store.arrays:
         raise StoreError(
             "offline data without rewards",
             where=path,
@@ -160,7 +161,7 @@ def train_seed(stage: StageRun, label: str) -> Resume:
     }
     resume = resume_state(args.out, key)
     train_ids = read_tasks(args.tasks, stage.env).train
-    rows, episodes = read_episodes(args.transitions, stage.env)
+    rows, episodes = read_episodes(args.transitions, stage.env, rewards=needs_values(cfg))
     slices = (config.context or config.replay, config.replay)
     inner, outer = (task_columns(rows, episodes, train_ids, s, cfg) for s in slices)
     sampler = MamlSampler(inner, outer, (cfg.num_tasks, cfg.inner_rows, cfg.outer_rows), args.seed)

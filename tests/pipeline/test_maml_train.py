@@ -15,7 +15,9 @@ import pytest
 from pipeline import cli, evaluate, maml_train
 from pipeline.checkpoint import read_checkpoint
 from pipeline.imports import code_digest
-from pipeline.store import read_store
+from pipeline.store import read_store, write_store
+from smac_core.envs.point_robot import PointRobot
+from smac_core.errors import StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
@@ -165,12 +167,16 @@ def test_divergence_is_one_line_and_leaves_the_earlier_checkpoint(stage, capsys)
     assert stage.out.read_bytes() == before
 
 
-def test_data_without_rewards_are_refused(stage, capsys):
-    rollout = stage.finished.path("rollout", 1)
-    assert stage.call(transitions=rollout) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert "offline data without rewards" in line
-    assert "collect stage" in line
+def test_only_cloning_does_without_rewards(stage, capsys, tmp_path):
+    found = read_store(stage.finished.path("collect"), "transitions")
+    arrays = {name: array for name, array in found.arrays.items() if name != "data/reward"}
+    silent = tmp_path / "silent.zarr"
+    write_store(silent, "transitions", arrays, found.attributes | {"reward_source": "none"})
+    assert stage.call("macaw", transitions=silent) == 2
+    assert "macaw needs the true reward of every step" in capsys.readouterr().err
+    assert stage.call("maml-bc", transitions=silent) == 0
+    with pytest.raises(StoreError, match=r"without rewards: .*collect stage"):
+        maml_train.read_episodes(silent, PointRobot(), rewards=True)
 
 
 def test_tasks_with_too_few_rows_are_refused(stage, capsys):
@@ -188,10 +194,7 @@ def test_a_diverged_simulator_ends_no_episode(finished, tmp_path):
     ok[1] = False
     broken = finished.rewrite(path, tmp_path / "a.zarr", meta__episode_ok=ok)
 
-    class Definition:
-        env_id = "point-robot"
-
-    rows, episodes = maml_train.read_episodes(broken, Definition())
+    rows, episodes = maml_train.read_episodes(broken, PointRobot(), rewards=True)
     ends = store.arrays["meta/episode_ends"]
     expected = np.zeros(len(rows), dtype=bool)
     expected[ends[np.arange(len(ends)) != 1] - 1] = True
