@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import borel_train, cli, training
+from pipeline import borel_train, cli, tasks, training
 from pipeline import config as cf
 from pipeline.checkpoint import read_checkpoint
 from pipeline.data import as_transitions
@@ -55,6 +55,7 @@ def borel(finished, tmp_path_factory) -> Any:
         for key, value in changes.items():
             inner = document["section"].get(key)
             document["section"][key] = inner | value if isinstance(inner, dict) else value
+        document |= {"needs": options.pop("needs", document["needs"])}
         words = ["--config", json.dumps(document)]
         for name, value in (given | options).items():
             words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
@@ -175,14 +176,30 @@ def refused(borel, tmp_path, capsys) -> Callable[..., str]:
     return call
 
 
-def test_an_environment_whose_rows_hold_no_reward_names_the_other_method(refused):
-    line = refused(env="ant-dir")
+@pytest.fixture
+def inputs_of(borel, finished, tmp_path) -> Callable[[str], dict[str, Path]]:
+    """Makes the task list of an environment, and a store that says it is of that environment."""
+
+    def make(env: str) -> dict[str, Path]:
+        paths = {"tasks": tmp_path / "tasks.json", "transitions": tmp_path / "data.zarr"}
+        words = ["--config", str(borel.preset), "--env", env, "--out", str(paths["tasks"])]
+        assert cli.run(tasks.run, tasks.make_parser(), words) == 0
+        found = read_store(finished.path("collect"), "transitions")
+        attributes = found.attributes | {"env_id": env}
+        write_store(paths["transitions"], "transitions", found.arrays, attributes)
+        return paths
+
+    return make
+
+
+def test_an_environment_whose_rows_hold_no_reward_names_the_other_method(refused, inputs_of):
+    line = refused(env="ant-dir", **inputs_of("ant-dir"))
     assert "the torso's way over the step" in line
     assert "use the method borel-no-rr" in line
 
 
-def test_where_dynamics_differ_relabelling_is_refused(refused):
-    line = refused(env="walker-param")
+def test_where_dynamics_differ_relabelling_is_refused(refused, inputs_of):
+    line = refused(env="walker-param", **inputs_of("walker-param"))
     assert "the dynamics" in line
     assert "borel-no-rr" in line
 
@@ -194,8 +211,10 @@ def test_data_without_rewards_name_what_makes_them(refused, finished, tmp_path):
         tmp_path / "bare.zarr", "transitions", arrays, found.attributes | {"reward_source": "none"}
     )
     line = refused(transitions=tmp_path / "bare.zarr")
-    assert "offline data without rewards" in line
+    assert "borel needs the true reward of every step" in line
     assert "results/<env>/collect/transitions.zarr" in line
+    line = refused(transitions=tmp_path / "bare.zarr", needs=[])  # of a method that forgot to say
+    assert "offline data without rewards" in line
 
 
 def test_data_without_whole_episodes_are_refused(refused):
@@ -236,12 +255,12 @@ def test_a_policy_that_blows_up_is_told(borel, tmp_path, capsys):
 def test_the_episodes_are_those_of_the_store(finished, borel):
     config = cf.stage_config(cf.read_run(str(borel.preset)), "meta_train", "point-robot", "borel")
     env = PointRobot()
-    tasks = borel_train.read_tasks(finished.path("tasks"), env)
-    table = borel_train.read_table(finished.path("collect"), env, tasks, config)
+    listed = borel_train.read_tasks(finished.path("tasks"), env)
+    table = borel_train.read_table(finished.path("collect"), env, listed, config)
     store = finished.transitions(finished.path("collect"))
     rows = as_transitions(store)
     assert sum(map(len, table.of_slot)) == len(store.arrays["meta/episode_ends"])
-    for slot, task in enumerate(tasks.train):
+    for slot, task in enumerate(listed.train):
         for episode in table.of_slot[slot]:
             start, length = table.start[episode], table.length[episode]
             assert (rows.task_id[start : start + length] == task).all()
