@@ -21,7 +21,6 @@ from pipeline.report_figures import draw_figures
 from pipeline.report_numbers import summarise, summary_csv
 from pipeline.report_orderings import orderings
 from pipeline.report_page import page
-from pipeline.report_video import make_videos
 
 _TABLES = ("summary", "comparison", "improvement", "costs")
 
@@ -61,7 +60,13 @@ def run(args: argparse.Namespace) -> None:
         with atomic_path(outputs["figures"]) as pictures:
             pictures.mkdir()
             figures = draw_figures(results, numbers, findings.comparison, pictures)
-            videos = make_videos(results, config, pictures)
+            videos = {}
+            if config.video_frames:
+                from pipeline.report_video import (  # noqa: PLC0415 - what acts is slow to import
+                    make_videos,
+                )
+
+                videos = make_videos(results, config, pictures)
         write_text(args.out, page(results, numbers, findings, figures, videos))
         write_manifest(
             folder / "manifest.json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -123,7 +124,8 @@ def draw_paths(env: EnvResults, methods: list[MethodNumbers]) -> Figure | None:
             _draw_velocities(axes, env, seeds)
         else:
             _draw_routes(axes, env, seeds[0])
-        axes.set_title(seeds[0].title.replace(", ", ",\n", 1), fontsize=10)
+        label, _, phase = seeds[0].title.rpartition(", ")
+        axes.set_title(f"{textwrap.fill(label, _LETTERS)},\n{phase}", fontsize=9.5)
     _share_limits(panels)
     if by_velocity:
         legend_below(figure, panels)
@@ -220,6 +222,7 @@ def draw_collection(env: EnvResults, floors: Mapping[str, Interval]) -> Figure |
     return figure
 
 
+_LETTERS = 20  # of a line above a panel, four of which share the width
 _LARGEST = "largest_own_action_value"
 _CURVES = {
     "reward_loss": "reward decoder's loss",

@@ -15,6 +15,7 @@ from pipeline.report_statistics import (
     Resamples,
     improvement_interval,
     iqm_interval,
+    mean_interval,
     percentiles,
     profile,
     resample,
@@ -69,6 +70,7 @@ class MethodComparison:
         label: For people.
         last: Its last evaluated round.
         resamples: By round, of the return on held-out tasks after adaptation.
+        mean: Interval of its mean, by round; the tasks are kept, as everywhere here.
         iqm: Interval of its interquartile mean, by round.
         unadapted: Interval of the interquartile mean without adaptation, by round.
         above_unadapted: Last round's return minus that without adaptation, paired; None: one of
@@ -80,6 +82,7 @@ class MethodComparison:
     label: str
     last: int
     resamples: dict[int, Resamples] = field(default_factory=dict)
+    mean: dict[int, Interval] = field(default_factory=dict)
     iqm: dict[int, Interval] = field(default_factory=dict)
     unadapted: dict[int, Interval] = field(default_factory=dict)
     above_unadapted: Interval | None = None
@@ -201,6 +204,7 @@ def _compare_method(
         found = arm_scores(method, seeds, number, "test")
         if found is not None:
             out.resamples[number] = resample(found[1], config.bootstrap_samples, stream)
+            out.mean[number] = mean_interval(out.resamples[number], config.confidence)
             out.iqm[number] = iqm_interval(out.resamples[number], config.confidence)
         prior = arm_scores(method, seeds, number, PRIOR)
         if prior is not None:

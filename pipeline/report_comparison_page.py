@@ -202,17 +202,19 @@ def _costs(costs: list[Cost], numbers: Numbers) -> str:
     rows = []
     for env, method in dict.fromkeys((cost.env, cost.method) for cost in costs):
         mine = [cost for cost in costs if (cost.env, cost.method) == (env, method)]
-        stages = {COLLECTION} if not method else {"training", "evaluate"}
-        for stage in [s for s in ("collect", "training", "evaluate") if s in stages]:
-            parts = [cost for cost in mine if cost.stage == stage]
-            if parts:
-                rows.append((env, labels.get((env, method), "shared data"), stage, *_mean(parts)))
-    head = ("environment", "method", "stages", "gradient updates", "with reward", "without")
+        main = [cost for cost in mine if cost.stage == ("training" if method else COLLECTION)]
+        tests = [cost.seconds for cost in mine if cost.stage == "evaluate"]
+        tested = f"{sum(tests) / len(tests):,.1f}" if tests else "–"
+        if main:
+            rows.append(
+                (env, labels.get((env, method), "collecting the data"), *_mean(main), tested)
+            )
+    head = ("environment", "method", "updates", "with reward", "without", "offline rows")
     out = table(
-        (*head, "offline rows", "seconds", "peak memory, MiB"),
+        (*head, "seconds", "peak, MiB", "meta-tests, s"),
         rows,
-        words=3,
-        note="Mean over seeds; environment steps with the true reward, and without it",
+        words=2,
+        note="Training, mean over seeds; environment steps with the true reward, and without it",
     )
     return out + paragraphs(
         [

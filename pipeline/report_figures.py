@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report_behaviour import draw_collection, draw_paths, draw_pictures, draw_training
-from pipeline.report_comparison import Comparison
+from pipeline.report_comparison import Comparison, MethodComparison
 from pipeline.report_comparison_figures import draw_improvement, draw_iqm, draw_profiles
 from pipeline.report_data import EnvResults, Results
 from pipeline.report_numbers import MethodNumbers, Numbers
@@ -35,7 +36,7 @@ from pipeline.report_style import (
 from pipeline.report_text import number
 
 CURVE, EPISODES, TASKS = "return_against_steps", "return_by_episode", "tasks"
-_FEW = 4  # methods; with more, single seeds and flat bands are left out
+_FEW = 4  # methods; with more, single seeds are left out
 _THIN: Any = {"linewidth": 0.8, "alpha": 0.55}
 _PLAIN: Any = {"fontsize": 10, "fontweight": "normal"}
 
@@ -61,7 +62,11 @@ def draw_figures(
             if figure is not None:
                 drawings[name] = save(figure, folder, name, alt)
 
-        keep(CURVE, draw_curves(numbers), "Return on held-out tasks against steps without reward")
+        keep(
+            CURVE,
+            draw_curves(numbers, comparison),
+            "Return on held-out tasks against steps without reward",
+        )
         keep(EPISODES, draw_episodes(results, numbers), "Return of each episode of a meta-episode")
         iqm = draw_iqm(comparison, numbers)
         keep("comparison_iqm", iqm, "Interquartile mean of every method")
@@ -89,11 +94,12 @@ def draw_figures(
     return drawings
 
 
-def draw_curves(numbers: Numbers) -> Figure | None:
+def draw_curves(numbers: Numbers, comparison: Comparison) -> Figure | None:
     """Draw the return after adaptation against steps without reward: the paper's Figure 5.
 
     Args:
         numbers: All numbers.
+        comparison: The comparison of the methods, which has the bands.
 
     Returns:
         The figure; None: nothing was evaluated.
@@ -101,23 +107,28 @@ def draw_curves(numbers: Numbers) -> Figure | None:
     envs = [env for env, methods in numbers.methods.items() if any(m.rounds for m in methods)]
     if not envs:
         return None
+    compared = {env.name: {m.name: m for m in env.methods} for env in comparison.envs}
     many = max(len(numbers.methods[env]) for env in envs) > _FEW
     figure, panels = grid(len(envs), 1 if many else 2, 4.2 if many else 3.9)
     for env, axes in zip(envs, panels, strict=True):
-        _draw_curve(axes, env, numbers)
+        _draw_curve(axes, env, numbers, compared[env])
     return figure
 
 
-def _curve(method: MethodNumbers) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, and mean with both ends of its interval; the ends are the mean where unknown."""
-    rounds = [r for r in method.rounds if (r, "test_return") in method.at]
-    found = [method.at[r, "test_return"] for r in rounds]
-    lines = [(i.mean, *((i.low, i.high) if i.known else (i.mean, i.mean))) for i in found]
+def _curve(
+    method: MethodNumbers, compared: MethodComparison
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps, mean, and both ends of its interval; the ends are the mean where unknown."""
+    rounds = [r for r in method.rounds if r in compared.mean]
+    found = [compared.mean[r] for r in rounds]
+    ends = [(i.low, i.high) if i.known else (i.mean, i.mean) for i in found]
     steps = np.array([method.steps[r] for r in rounds])
-    return steps, np.array(lines).reshape(len(found), 3).T
+    return steps, np.array([i.mean for i in found]), np.array(ends).reshape(len(found), 2).T
 
 
-def _draw_curve(axes: Axes, env: str, numbers: Numbers) -> None:
+def _draw_curve(
+    axes: Axes, env: str, numbers: Numbers, compared: Mapping[str, MethodComparison]
+) -> None:
     methods = numbers.methods[env]
     labels = []
     reach = max((m.steps[m.rounds[-1]] for m in methods if m.rounds), default=0.0) or 1.0
@@ -125,18 +136,20 @@ def _draw_curve(axes: Axes, env: str, numbers: Numbers) -> None:
         if not method.rounds:
             continue
         shade = colour(place)
-        steps, lines = _curve(method)
+        steps, centre, ends = _curve(method, compared[method.name])
         if len(steps) == 0:
             continue
         flat = not method.adapted
         if flat:
-            steps, lines = np.array([0.0, reach]), lines[:, :1].repeat(2, axis=1)
+            steps, centre, ends = (
+                np.array([0.0, reach]),
+                centre[:1].repeat(2),
+                ends[:, :1].repeat(2, 1),
+            )
         elif len(methods) <= _FEW:
             table = [method.seed_means(r, "test_return") for r in method.rounds]
             axes.plot([method.steps[r] for r in method.rounds], table, color=shade, **_THIN)
-        centre, low, high = lines
-        if not flat or len(methods) <= _FEW:  # many bands over the whole width hide each other
-            axes.fill_between(steps, low, high, color=shade, alpha=0.14, lw=0)
+        axes.fill_between(steps, *ends, color=shade, alpha=0.16, lw=0)
         style = "-." if flat else "-"
         axes.plot(steps, centre, style, color=shade, marker="" if flat else marker(place), ms=5)
         labels.append((float(centre[-1]), method.label, shade))

@@ -76,7 +76,8 @@ def _last(method: MethodNumbers | None) -> np.ndarray | None:
 
 def _oracle(results: Results, env: EnvResults, numbers: Numbers) -> list[Ordering]:
     """The oracle sees true rewards where SMAC sees generated ones, so it should not be below."""
-    present = [name for name in ORACLES if name in results.run.methods]
+    # One from scratch at a small budget need not reach what starts from the offline weights.
+    present = [name for name in ORACLES if name in results.run.methods][:1]
     smac = _method(env, numbers, "smac")
     out = []
     for name in present or ORACLES[:1]:

@@ -15,7 +15,7 @@ from pipeline.report_html import figure, listed, paragraphs
 from pipeline.report_numbers import Numbers
 from pipeline.report_quantities import meanings
 from pipeline.report_scenes import behaviour_section, contexts_figure, tasks_section
-from pipeline.report_style import Drawing
+from pipeline.report_style import Drawing, Video
 from pipeline.report_tables import (
     conclusion,
     model_table,
@@ -38,7 +38,6 @@ from pipeline.report_text import (
     shift,
     shift_returns,
 )
-from pipeline.report_video import Video
 
 _CSS = """
 :root { color: #1f2933; background: #f4f5f7; }
@@ -196,10 +195,11 @@ def _missing(results: Results) -> list[str]:
 
 def _curves(numbers: Numbers, figures: Mapping[str, Drawing]) -> str:
     reading = (
-        "The line is the mean over seeds and held-out tasks, the band its interval (the paper's "
-        "Figure 5, whose bands are one standard deviation over seeds); thin lines are single "
-        "seeds, where there are few methods. A dash-dotted line is a method without a "
-        "self-supervised phase; dashed lines are floors."
+        "The line is the mean over seeds and held-out tasks; the band, an interval, resamples "
+        "seeds and repeats and keeps the tasks, so it shows what separates methods (in the "
+        "paper's Figure 5: one standard deviation over seeds). Thin lines are single seeds, where "
+        "there are few methods. A dash-dotted line is a method without a self-supervised phase; "
+        "dashed lines are floors."
     )
     out = figure(figures.get(CURVE), [reading])
     for env, methods in numbers.methods.items():

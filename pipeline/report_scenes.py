@@ -11,9 +11,8 @@ from pipeline.report_figures import TASKS
 from pipeline.report_html import embedded, figure, paragraphs
 from pipeline.report_numbers import Numbers
 from pipeline.report_paths import context_paths, task_kind
-from pipeline.report_style import Drawing
+from pipeline.report_style import Drawing, Video
 from pipeline.report_text import physical_meaning, plural, shift_returns
-from pipeline.report_video import Video
 
 
 def tasks_section(results: Results, figures: Mapping[str, Drawing]) -> str:

@@ -170,6 +170,26 @@ def interval(point: float, estimates: np.ndarray, confidence: float, seeds: int)
     return Interval(point, float(low), float(high), seeds, 0)
 
 
+def mean_interval(resamples: Resamples, confidence: float) -> Interval:
+    """Compute the mean over seeds and tasks, with its interval.
+
+    Args:
+        resamples: Of one method.
+        confidence: Mass of the interval.
+
+    Returns:
+        The interval; its ends are nan where a single seed and repeat leave nothing to draw.
+    """
+    known = np.isfinite(resamples.drawn)
+    samples = len(known) if resamples.varied else 0
+    total = resamples.drawn.sum(axis=(1, 2), where=known)
+    estimates = _mean(total, known.sum(axis=(1, 2)))[:samples]
+    point = resamples.point[np.isfinite(resamples.point)]
+    value = float(point.mean()) if len(point) else np.nan
+    found = interval(value, estimates, confidence, len(resamples.point))
+    return Interval(found.mean, found.low, found.high, *resamples.point.shape)
+
+
 def iqm_interval(resamples: Resamples, confidence: float) -> Interval:
     """Compute the interquartile mean over seeds and tasks, with its interval.
 

@@ -64,6 +64,19 @@ class Drawing:
     alt: str
 
 
+@dataclass(frozen=True)
+class Video:
+    """The moving picture of one environment, or why there is none.
+
+    Args:
+        webp: Animated WebP; empty: there is none.
+        caption: What it shows, or why there is none.
+    """
+
+    webp: bytes
+    caption: str
+
+
 def colour(index: int) -> str:
     """Colour of a method.
 

@@ -14,6 +14,7 @@ from PIL import ImageDraw, ImageFont
 from pipeline import config as cf
 from pipeline.models import read_acting
 from pipeline.report_data import EnvResults, Results
+from pipeline.report_style import Video
 from smac_core.adaptation import RANDOM_EPISODE, MetaTest, act_at_random
 from smac_core.envs.episodes import Episodes
 from smac_core.envs.film import FilmDriver
@@ -27,19 +28,6 @@ _MARGIN = 6  # pixels
 _QUALITY = 50  # of WebP's lossy pictures; a video stays far below 1 MB
 _FASTEST = 50  # ms, the shortest time that a picture is shown
 _SLOWEST = 200  # ms, the longest
-
-
-@dataclass(frozen=True)
-class Video:
-    """The moving picture of one environment, or why there is none.
-
-    Args:
-        webp: Animated WebP; empty: there is none.
-        caption: What it shows, or why there is none.
-    """
-
-    webp: bytes
-    caption: str
 
 
 @dataclass(frozen=True)

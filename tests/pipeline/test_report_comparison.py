@@ -339,7 +339,7 @@ def test_only_one_method_may_lack_an_arm(folders):
     with styled():
         for draw in (draw_iqm, draw_profiles):
             assert draw(findings.comparison, numbers) is not None
-        assert draw_curves(numbers) is not None
+        assert draw_curves(numbers, findings.comparison) is not None
         assert draw_episodes(results, numbers) is not None
 
 
@@ -442,6 +442,13 @@ def test_the_page_of_metrics_explains_every_column(folders):
         part = text.split(f"## {name}.csv")[1].split("\n## ")[0]
         told = re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (.*?) \|", part, re.MULTILINE)))
         assert told == list(head), name
+
+
+def test_only_one_oracle_is_held_against_smac(folders):
+    found_ = orderings(make(folders), summarise(make(folders), CONFIG))
+    assert [it.claim for it in found_ if "≥" in it.claim] == [
+        "oracle ≥ SMAC, after the last round of each"
+    ]
 
 
 def test_thirteen_methods_look_different():

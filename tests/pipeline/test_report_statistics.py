@@ -13,6 +13,7 @@ from pipeline.report_statistics import (
     improvement_interval,
     iqm,
     iqm_interval,
+    mean_interval,
     percentiles,
     profile,
     resample,
@@ -85,6 +86,13 @@ def test_one_draw_of_seeds_serves_all_tasks():
     # Were they drawn task by task, no mean of 50 tasks would reach the ends.
     value = iqm_interval(resample(scores, 400), 0.95)
     assert (value.mean, value.low, value.high) == (0.5, 0.0, 1.0)
+
+
+def test_the_interval_of_a_mean_keeps_the_tasks():
+    scores = np.array([[[0.0], [10.0]], [[2.0], [12.0]]])
+    value = mean_interval(resample(scores, 400), 0.95)
+    assert (value.mean, value.low, value.high) == (6.0, 5.0, 7.0)
+    assert not mean_interval(resample(scores[:1], 10), 0.95).known
 
 
 def test_tasks_are_strata():
