@@ -69,7 +69,8 @@ def write(argv, options, out):
     else:
         out.write_text(" ".join(argv))
     manifest = "tasks.manifest.json" if out.name == "tasks.json" else "manifest.json"
-    for name in (manifest, "metrics.csv", "summary.csv"):
+    tables = ("summary.csv", "comparison.csv", "improvement.csv", "costs.csv")
+    for name in (manifest, "metrics.csv", *tables):
         out.with_name(name).write_text(options.config or "")
     out.with_name("figures").mkdir(exist_ok=True)
 
@@ -140,6 +141,7 @@ def make_tree(root: Path) -> Tree:
         text = FAKE_STAGE.format(reach=reach, many_seeds=seeded)
         _write(root / f"pipeline/{stage}.py", text)
     _write(root / "smac_core/acting.py", "from kernels.policy import act\n")
+    _write(root / "smac_core/smac_agent.py", "from smac_core.acting import act\n")
     _write(root / "smac_core/envs/__init__.py", "")
     for env in ("point_robot", "cheetah_vel"):
         _write(root / f"smac_core/envs/{env}.py", "HORIZON = 20  # steps\n")

@@ -84,7 +84,8 @@ def whole(tmp_path_factory) -> Whole:
 def test_the_whole_dag_ends_in_a_report(whole):
     results = whole.folder / "results"
     assert "</html>" in (results / "report.html").read_text()
-    assert (results / "summary.csv").stat().st_size > 0
+    for name in ("summary", "comparison", "improvement", "costs"):
+        assert (results / f"{name}.csv").stat().st_size > 0
     assert list((results / "figures").glob("*.svg"))
     run = cf.read_run(str(PRESET))
     for path in Plan(run).report_inputs():
