@@ -111,16 +111,18 @@ class MetaTest:
         task = np.ascontiguousarray(self.tasks[rows // repeats], dtype=np.float64)
         return Plan(task, np.zeros((*noise.shape[:2], 0), np.float32), noise, initial, rows)
 
-    def _episodes(self, rows: np.ndarray, number: int, *, explore: bool) -> Episodes:
-        """Let the agent play one episode of some meta-episodes, and learn of it."""
+    def _episodes(
+        self, rows: np.ndarray, number: int, *, explore: bool, learn: bool = True
+    ) -> Episodes:
+        """Let the agent play one episode of some meta-episodes, and learn of it unless told not."""
         agent = self.agent
+        steps = learn and agent.needs_steps
         adaptive = Adaptive(
-            functools.partial(agent.act, explore=explore),
-            agent.observe if agent.needs_steps else None,
+            functools.partial(agent.act, explore=explore), agent.observe if steps else None
         )
         plan = self._plan(rows, number)
-        episodes = self.driver.run(adaptive, plan, rewards=not agent.needs_steps)
-        if not agent.needs_steps:
+        episodes = self.driver.run(adaptive, plan, rewards=not steps)
+        if learn and not agent.needs_steps:
             agent.observe_episodes(rows, episodes)
         agent.end_episode(rows)
         return episodes
@@ -173,7 +175,7 @@ class MetaTest:
         return counted, stepped, [join_contexts(bag) for bag in bags]
 
     def unadapted(self, number: int) -> Arm:
-        """Act once in an unknown task, as if there were nothing to learn from.
+        """Act once in an unknown task, and learn nothing: not within the episode either.
 
         Args:
             number: Number of the episode in the random streams.
@@ -182,7 +184,10 @@ class MetaTest:
             The arm, with one episode.
         """
         self.agent.begin_task(self.num)
-        return self.once(number)
+        rows = np.arange(self.num)
+        note = _Note(self, rows)
+        note.played(self._episodes(rows, number, explore=False, learn=False))
+        return _single(note)
 
     def given(self, contexts: Sequence[Context], number: int) -> Arm:
         """Act once after adapting to contexts.

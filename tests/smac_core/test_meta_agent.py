@@ -89,6 +89,16 @@ def test_every_step_is_told_with_its_true_reward() -> None:
     assert np.isnan(arm.decoder_mse).all()
 
 
+def test_the_unadapted_policy_is_told_nothing() -> None:
+    agent = Listener()
+    arm = stairs_test(agent).unadapted(0)
+    assert agent.told == []
+    assert (agent.total == 0.0).all()
+    assert np.isfinite(arm.episode_return).all()
+    first, _ = stairs_test(agent).online()  # whose first episode learns as it goes
+    assert (first.episode_length[:, :, :1] == arm.episode_length).all()
+
+
 def test_the_calls_come_in_order() -> None:
     agent = Listener()
     stairs_test(agent).online()
