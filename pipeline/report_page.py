@@ -61,6 +61,7 @@ th.group { text-align: center; border-bottom: 1px solid #9aa5b1; }
 .n { text-align: right; } td { white-space: nowrap; }
 td small { display: block; color: #52606d; }
 td.rose { color: #00664b; font-weight: 600; } td.fell { color: #a63c00; font-weight: 600; }
+td.n:last-child { white-space: normal; }
 td.unclear { color: #52606d; } td.text { white-space: normal; min-width: 15rem; }
 figure { margin: 1.4rem 0 1.8rem; } figure img { width: 100%; height: auto; display: block; }
 figure img.narrow { width: 75%; }
