@@ -443,8 +443,10 @@ def _parse_json(text: str) -> dict[str, Any]:
 
 def _resolve(run: RunConfig, section: str, cls: type, env: str | None, method: str | None) -> Any:
     config = cls()
-    shared = cls is _SECTIONS[section]
-    for where, overlay in _layers(run, section, env, method, shared=shared):
+    # Which rows a phase may see is the data's affair, whatever dataclass the method brings.
+    own = {field.name for field in dataclasses.fields(cls)} & {"replay"}
+    shared = None if cls is _SECTIONS[section] else own
+    for where, overlay in _layers(run, section, env, method, shared):
         if overlay:
             merged = deep_merge(dataclasses.asdict(config), overlay)
             # Checked layer by layer, so that a fault is told with the file it stands in.
@@ -453,13 +455,19 @@ def _resolve(run: RunConfig, section: str, cls: type, env: str | None, method: s
 
 
 def _layers(
-    run: RunConfig, section: str, env: str | None, method: str | None, *, shared: bool
+    run: RunConfig, section: str, env: str | None, method: str | None, shared: set[str] | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    if env is not None and shared:
+    """List what is laid over a section; `shared`: keys that count for every method, None all."""
+
+    def of_every_method(overlay: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in overlay.items() if shared is None or k in shared}
+
+    if env is not None:
         path = _overlay_path(run, "env", env)
         document = read_yaml(path)
         _refuse_sections(document, set(_SECTIONS) - {"report"}, path)
-        yield f"{path}: {section}", require_mapping(document.get(section), f"{path}: {section}")
+        overlay = require_mapping(document.get(section), f"{path}: {section}")
+        yield f"{path}: {section}", of_every_method(overlay)
     if method is not None:
         path = _overlay_path(run, "method", method)
         document = read_yaml(path)
@@ -468,11 +476,11 @@ def _layers(
         if section == "evaluate" and document.get("agent"):
             yield f"{path}: agent", {"agent": document["agent"]}
         yield f"{path}: {section}", require_mapping(document.get(section), f"{path}: {section}")
-    of_all = ("all", env) if shared else ()
-    of_method = (f"all/{method}", f"{env}/{method}") if method else ()
-    for key in (*of_all, *of_method):
-        if key is not None:
-            yield f"settings.{key}.{section}", dict(run.settings.get(key, {}).get(section, {}))
+    for key in ("all", env) if env is not None else ("all",):
+        overlay = dict(run.settings.get(key, {}).get(section, {}))
+        yield f"settings.{key}.{section}", of_every_method(overlay)
+    for key in (f"all/{method}", f"{env}/{method}") if method else ():
+        yield f"settings.{key}.{section}", dict(run.settings.get(key, {}).get(section, {}))
 
 
 def _refuse_sections(document: Mapping[str, Any], valid: Any, where: object) -> None:

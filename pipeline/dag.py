@@ -353,7 +353,8 @@ class Plan:
     def _check_rewards(self, env: str, method: str) -> None:
         rollout = cf.stage_config(self.run, "rollout", env, method)
         relabel = cf.stage_config(self.run, "relabel", env, method)
-        if relabel.rewards == "environment" and not rollout.record_rewards:
+        wanted = getattr(relabel, "rewards", "decoder")  # a method may bring its own sections
+        if wanted == "environment" and not getattr(rollout, "record_rewards", True):
             raise ConfigError(
                 "the environment's rewards are to be copied, but no rollout records them",
                 where=f"{env}, {method}",

@@ -21,7 +21,7 @@ from pipeline.training import Resume, resume_state, single_thread, train, write_
 from smac_core.config import SliceConfig
 from smac_core.dataset import Transitions
 from smac_core.envs.definition import Environment
-from smac_core.errors import StoreError
+from smac_core.errors import ConfigError, StoreError
 from smac_core.learner import resolve_device
 from smac_core.maml.config import MamlConfig, needs_values
 from smac_core.maml.data import Columns, MamlSampler, Rows, episode_columns
@@ -138,6 +138,38 @@ def metadata(stage: StageRun) -> dict[str, object]:
     }
 
 
+def check_config(config: MamlTrainConfig) -> None:
+    """Refuse values that are fine one by one but cannot be trained with, before anything is read.
+
+    Args:
+        config: The section.
+
+    Raises:
+        ConfigError: The first of them.
+    """
+    cfg = config.learner
+    if cfg.inner == "awr" and not config.networks.policy:
+        raise ConfigError(
+            "an advantage head without a hidden layer to read",
+            where="meta_train.networks.policy",
+            expected="at least one width",
+        )
+    if cfg.ratio_limits[0] > cfg.ratio_limits[1]:
+        raise ConfigError(
+            "limits the wrong way round",
+            where="meta_train.learner.ratio_limits",
+            expected="the lower first",
+            found=list(cfg.ratio_limits),
+        )
+    if cfg.weight_clip == "both" and cfg.max_weight < 1.0:
+        raise ConfigError(
+            "a largest weight below the smallest, its inverse",
+            where="meta_train.learner.max_weight",
+            expected="at least 1 with weight_clip: both",
+            found=cfg.max_weight,
+        )
+
+
 def train_seed(stage: StageRun, label: str) -> Resume:
     """Take one seed's updates, going on where a killed run stopped, and write its outputs.
 
@@ -186,6 +218,7 @@ def run(args: argparse.Namespace) -> None:
         args: Parsed arguments.
     """
     with begin_seeds("meta_train", args, "pipeline.maml_train") as runs:
+        check_config(runs[0].section)
         resumes = [train_seed(stage, "meta-gradient updates") for stage in one_by_one(runs)]
         # Not sooner: of a job that fails, Snakemake deletes the outputs of finished seeds too.
         for resume in resumes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -77,8 +78,15 @@ def _git_commit() -> str | None:
 
 
 def _peak_memory_mib() -> float:
+    # On Linux ru_maxrss begins with that of the process which forked this one; this mark does not.
+    status = Path("/proc/self/status")
+    found = (
+        re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.M) if status.is_file() else None
+    )
+    if found:
+        return round(int(found[1]) / 2**10, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # getrusage counts KiB on Linux, bytes on macOS.
+    # getrusage counts bytes on macOS, else KiB.
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 

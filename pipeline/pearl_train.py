@@ -24,6 +24,7 @@ from pipeline.training import resume_state, single_thread, train, write_metrics
 from smac_core.config import SliceConfig
 from smac_core.dataset import Dataset, Transitions, build_dataset, join, slice_rows
 from smac_core.engine import make_engine
+from smac_core.errors import CheckpointError
 from smac_core.learner import resolve_device
 from smac_core.networks import Shapes
 from smac_core.pearl import PearlLearner
@@ -126,6 +127,9 @@ def train_round(stage: StageRun) -> None:
     Args:
         stage: The running stage.
 
+    Raises:
+        CheckpointError: The checkpoint is another method's.
+
     Source: smac-reference section 4, point 4.
     """
     args, env = stage.args, stage.env
@@ -137,7 +141,15 @@ def train_round(stage: StageRun) -> None:
     data = online_dataset(rounds, context_next_obs=model.agent.context_next_obs)
     shapes = Shapes(env.obs_dim, env.action_dim)
     learner = PearlLearner(shapes, model.networks, config.learner, args.seed, device)
-    learner.load_state(model.checkpoint.tensors)
+    try:
+        learner.load_state(model.checkpoint.tensors)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            "checkpoint without PEARL's state",
+            where=args.checkpoint,
+            found=str(error).splitlines()[0],
+            fix="pass one that pipeline.pearl_start or pipeline.pearl_train made",
+        ) from error
     inputs = _inputs(args)
     key = {
         "section": asdict(config),

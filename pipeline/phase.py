@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,11 @@ def train_seeds(
         device = prepare(runs[0].section.learner)
         of_seed = {run.args.seed: run for run in runs}
         resumes: list[Resume] = []
-        for seeds in seeds_together(list(of_seed), device):
-            turn = one_by_one([of_seed[seed] for seed in seeds])
+        for number, seeds in enumerate(seeds_together(list(of_seed), device)):
+            first, *others = (of_seed[seed] for seed in seeds)
+            # What ran before the first group is the job's own start, and counts for its first seed.
+            first = replace(first, started=time.monotonic()) if number else first
+            turn = one_by_one([first, *others])
             keep = len(runs) > 1
             resumes += _train_together([read(run) for run in turn], device, label, keep=keep)
         # Not sooner: of a job that fails, Snakemake deletes the outputs of finished seeds too.

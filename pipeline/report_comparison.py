@@ -169,20 +169,23 @@ def compare(results: Results, numbers: Numbers) -> Comparison:
         The comparison.
     """
     out = Comparison()
-    for env in results.envs:
-        found = _compare_env(env, numbers, results.run.seeds)
+    for place, env in enumerate(results.envs):
+        found = _compare_env(env, numbers, results.run.seeds, place * len(results.run.methods))
         if found.methods:
             out.envs.append(found)
     out.normalised = _normalised(out.envs, numbers.config)
     return out
 
 
-def _compare_env(env: EnvResults, numbers: Numbers, seeds: tuple[int, ...]) -> EnvComparison:
+def _compare_env(
+    env: EnvResults, numbers: Numbers, seeds: tuple[int, ...], streams: int
+) -> EnvComparison:
+    """Compare the methods in one environment, with random numbers from stream `streams` on."""
     config = numbers.config
     out = EnvComparison(env.name, scale=_scale(env.name, numbers))
     random = _random_table(numbers.methods[env.name])
     pairs = zip(env.methods, numbers.methods[env.name], strict=True)
-    for stream, (method, known) in enumerate(pairs):
+    for stream, (method, known) in enumerate(pairs, start=streams):
         if known.rounds:
             out.methods.append(_compare_method(method, known, config, seeds, stream))
             _bars(out.methods[-1], known, random, config)

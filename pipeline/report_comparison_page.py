@@ -189,8 +189,9 @@ _CLASSES = {"holds": "rose", "does not hold": "fell"}
 _ORDERINGS = (
     "Differences are means, paired by seed and task, with the page's intervals. The oracle's "
     "ordering does not hold where the interval lies below zero. SMAC and meta-BC count as alike "
-    "where the interval includes zero or the difference is at most a tenth of the way from the "
-    "floor to the best return; the effective sample size of the AWAC weights must be 0.9 or more. "
+    "where the difference is at most a tenth of the way from the floor to the best return, not "
+    "already where the interval includes zero; the effective sample size of the AWAC weights must "
+    "be 0.9 or more. "
     "Q is overestimated where the last logged mean Q exceeds, beyond the interval, what the "
     "adapted policy earns on training tasks: its mean reward, scaled as the critic's, discounted "
     "over an endless stream, or up to the terminal state."
@@ -221,8 +222,8 @@ def _costs(costs: list[Cost], numbers: Numbers) -> str:
             "Training is meta_train, rollout, relabel and finetune, all rounds together; costs.csv "
             "has each by itself. A method that starts from another's offline phase carries its "
             "cost as well. Seconds are wall time as each stage recorded it, with whatever else ran "
-            "beside it; seeds that share a job each record all of it. Steps are those of training, "
-            "not of the meta-test."
+            "beside it; seeds that one learner stacks each record all of it. Steps are those of "
+            "training, not of the meta-test."
         ]
     )
 

@@ -113,14 +113,15 @@ def _stage(
         found = [t for t in found if t.method == method]
     if not found:
         return None
-    steps = sum(time.steps for time in found)
+    steps, updates = (sum(getattr(time, name) for time in found) for name in ("steps", "updates"))
     rewarded = steps > 0 and _rewarded(results, env.name, method)
     return Cost(
         *(env.name, method, seed, stage, len(found)),
-        updates=sum(time.updates for time in found),
+        updates=updates,
         rewarded_steps=steps if rewarded else 0,
         unrewarded_steps=0 if rewarded else steps,
-        offline_rows=_offline_rows(results, env, owner) if stage == "meta_train" else 0,
+        # A phase without updates, such as that of PEARL from scratch, learns from no row.
+        offline_rows=_offline_rows(results, env, owner) if stage == "meta_train" and updates else 0,
         seconds=sum(time.seconds for time in found),
         memory=max(time.memory for time in found),
         of=owner if owner != method else "",

@@ -114,14 +114,15 @@ def _imitation(_: Results, env: EnvResults, numbers: Numbers) -> list[Ordering]:
         told += f"; below {_UNIFORM} the weights are not near uniform, so nothing follows"
         return [Ordering(env.name, claim, UNKNOWN, told, value)]
     reach = _reach(env.name, numbers)
+    if reach is not None:
+        share = abs(value.mean) / reach
+        told += f", {percent(share)} of the way from the floor to the best return"
+        if share <= _ALIKE:
+            return [Ordering(env.name, claim, HOLDS, told, value)]
     if value.includes_zero:
-        told += "; the interval includes zero"
-        return [Ordering(env.name, claim, HOLDS, told, value)]
-    if reach is None:
-        return [Ordering(env.name, claim, FAILS, told, value)]
-    share = abs(value.mean) / reach
-    told += f", {percent(share)} of the way from the floor to the best return"
-    return [Ordering(env.name, claim, HOLDS if share <= _ALIKE else FAILS, told, value)]
+        told += "; the interval includes zero, so neither is shown"
+        return [Ordering(env.name, claim, UNKNOWN, told, value)]
+    return [Ordering(env.name, claim, FAILS, told, value)]
 
 
 def _reach(env: str, numbers: Numbers) -> float | None:
@@ -162,6 +163,10 @@ def _overestimation(results: Results, env: EnvResults, numbers: Numbers) -> list
     for name in [n for n in _ABLATIONS if n in results.run.methods] or _ABLATIONS[:1]:
         method = next((m for m in env.methods if m.name == name), None)
         claim = f"{method.label if method else name} overestimates Q after the offline phase"
+        if method and _entropy_weight(results, env, method):
+            lacks = "its Q has the entropy bonus in it, which returns have not"
+            out.append(Ordering(env.name, claim, UNKNOWN, lacks))
+            continue
         found = _excess(results, env, name, numbers.config) if method else None
         if found is None:
             lacks = "no logged Q, or no returns on training tasks"
@@ -179,6 +184,13 @@ def _overestimation(results: Results, env: EnvResults, numbers: Numbers) -> list
         above = value.low > 0 if value.known else value.mean > 0
         out.append(Ordering(env.name, claim, HOLDS if above else FAILS, told, value))
     return out
+
+
+def _entropy_weight(results: Results, env: EnvResults, method: MethodResults) -> float:
+    """Weight of the entropy in the critic's target of a method's offline phase."""
+    section: Any = cf.stage_config(results.run, "meta_train", env.name, method.offline_of)
+    weight: float = getattr(getattr(section, "learner", None), "entropy_weight", 0.0)
+    return weight
 
 
 def _excess(

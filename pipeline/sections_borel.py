@@ -19,7 +19,7 @@ class BorelLearnerConfig:
 
 
 def _paper_slice() -> SliceConfig:
-    return SliceConfig(take="last", rows=1200)  # C.2: the data that SMAC sees
+    return SliceConfig(take="last", rows=1200)  # C.2; that of the environment's file comes first
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ class MamlTrainConfig:
     """The offline phase of MACAW and its relatives."""
 
     updates: int = 1_000_000
-    replay: SliceConfig = field(default_factory=SliceConfig)  # outer rows
+    replay: SliceConfig = field(default_factory=SliceConfig)  # outer rows; as SMAC's
     context: SliceConfig | None = None  # inner rows; None: the same as replay
     networks: MamlNetworkConfig = field(default_factory=MamlNetworkConfig)
     learner: MamlConfig = field(default_factory=MamlConfig)

@@ -134,7 +134,8 @@ class GradientAgent(MetaAgent):
             held[0][row], held[1][row] = new
 
     def _as_rows(self, context: Context) -> Rows:
-        whole = context.terminated | (context.t == self.env.horizon - 1)
+        # Sawyer's collected episodes are longer than those that the agent meets.
+        whole = context.terminated | (context.t >= self.env.horizon - 1)
         fields = {name: getattr(context, name) for name in Context.__dataclass_fields__}
         return Rows(**fields, ended=whole)
 
@@ -187,8 +188,9 @@ def load(
             )
     import torch  # noqa: PLC0415
 
-    from smac_core.maml.learner import to_meta  # noqa: PLC0415
+    from smac_core.maml.learner import initial_meta, to_meta  # noqa: PLC0415
     from smac_core.maml.objective import Objective  # noqa: PLC0415
+    from smac_core.networks import Shapes  # noqa: PLC0415
 
     torch.set_num_threads(1)  # as every stage: two seeds side by side use two cores
     groups: dict[str, dict[str, np.ndarray]] = {}
@@ -198,5 +200,11 @@ def load(
             groups.setdefault(group, {})[own] = array
     networks: MamlNetworkConfig = _from_json(MamlNetworkConfig, metadata["networks"])
     config: MamlConfig = _from_json(MamlConfig, metadata["learner"])
+    drawn = initial_meta(Shapes(env.obs_dim, env.action_dim), networks, config, 0)
+    expected = {f"{g}/{n}": a.shape for g, part in drawn.items() for n, a in part.items()}
+    for name, shape in expected.items():
+        held = tensors[name].shape if name in tensors else "none"
+        if held != shape:
+            raise CheckpointError(f"{name} does not fit", expected=shape, found=held, fix=fix)
     objective = Objective(config, networks.action_std)
     return GradientAgent(to_meta(groups, torch.device("cpu")), objective, env)

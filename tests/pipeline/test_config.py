@@ -192,6 +192,16 @@ def test_a_fault_names_the_file_it_stands_in(tmp_path):
         cf.stage_config(run, "tasks", "mine")
 
 
+def test_every_method_sees_the_same_rows():
+    run = cf.load_run(preset(envs=["cheetah-vel"], methods=["smac", "macaw", "borel"]))
+    seen = [cf.stage_config(run, "meta_train", "cheetah-vel", m).replay for m in run.methods]
+    assert seen[0].take == "first"
+    assert seen == [seen[0]] * 3
+    chosen = {"replay": {"take": "all", "rows": 0}}
+    run = dataclasses.replace(run, settings={"cheetah-vel/macaw": {"meta_train": chosen}})
+    assert cf.stage_config(run, "meta_train", "cheetah-vel", "macaw").replay.take == "all"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -212,6 +212,8 @@ def test_a_diverged_simulator_ends_no_episode(finished, tmp_path):
         ("inner_rows: 0", "inner_rows"),
         ("ratio_limits: [0, 2]", "ratio_limits"),
         ("head_wieght: 1", "head_weight"),
+        ("ratio_limits: [2, 0.5]", "the lower first"),
+        ("weight_clip: both\n        max_weight: 0.5", "at least 1 with weight_clip: both"),
     ],
 )
 def test_bad_keys_are_refused(stage, capsys, learner, said):
@@ -220,3 +222,10 @@ def test_bad_keys_are_refused(stage, capsys, learner, said):
     stage.preset.write_text(text.replace("log_every: 5", f"{learner}\n        log_every: 5"))
     assert stage.call() == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_advantage_head_needs_a_hidden_layer(stage, capsys):
+    text = stage.preset.read_text()
+    stage.preset.write_text(re.sub(r"policy: \[[^\]]*\]", "policy: []", text))
+    assert stage.call() == 2
+    assert "an advantage head without a hidden layer" in capsys.readouterr().err

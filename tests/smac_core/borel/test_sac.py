@@ -87,8 +87,10 @@ def test_the_targets_follow(sac):
 
 
 def test_a_time_limit_goes_on_and_a_terminal_state_does_not(sac):
-    endless = make_batch(terminated=torch.zeros(1, 2))
-    assert sac.update(endless)["critic_loss"] != sac.update(make_batch())["critic_loss"]
+    endless = sac._target(make_batch(terminated=torch.zeros(1, 2)))
+    ended = sac._target(make_batch())
+    assert (endless == ended).tolist() == [[True, False]]
+    assert ended[0, 1] == -2.0  # the scaled reward alone
 
 
 def test_the_state_restores_it():
