@@ -13,6 +13,8 @@ DEFINITIONS = (
     "smac_core.envs.point_robot:PointRobot",
     "smac_core.envs.cheetah_vel:CheetahVel",
     "smac_core.envs.ant_dir:AntDir",
+    "smac_core.envs.ant_goal_ring:AntGoalRing",
+    "smac_core.envs.ant_goal_ring:AntGoalRingFar",
     "smac_core.envs.humanoid_dir:HumanoidDir",
     "smac_core.envs.walker_param:WalkerParam",
     "smac_core.envs.hopper_param:HopperParam",

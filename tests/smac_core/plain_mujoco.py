@@ -103,6 +103,49 @@ class PlainProgressAnt(PlainAnt):
         return False
 
 
+class PlainGoalAnt(Plain):
+    """``ant-goal-ring`` with the dense reward: weaker motors, no skipped frames."""
+
+    mjcf, frame_skip = "ant.xml", 1
+
+    def __init__(self, task: np.ndarray) -> None:
+        super().__init__(task)
+        spec = mujoco.MjSpec.from_file(str(ASSETS / self.mjcf))
+        for actuator in spec.actuators:
+            actuator.gear[0] = 30.0
+        self.model = spec.compile()
+        self.data = mujoco.MjData(self.model)
+
+    def place(self) -> np.ndarray:
+        return self.data.qpos[:2].copy()
+
+    def contact(self) -> list[float]:
+        return [min(max(float(f), -1.0), 1.0) for f in self.data.cfrc_ext.flat]
+
+    def observe(self) -> np.ndarray:
+        turned = self.data.body("torso").xmat
+        return np.concatenate([self.data.qpos, self.data.qvel, self.contact(), turned])
+
+    def away(self, x: float, y: float) -> float:
+        return abs(x - self.task[0]) + abs(y - self.task[1])
+
+    def reward(self, before: np.ndarray, after: np.ndarray, action: np.ndarray) -> float:
+        effort = sum(float(a) ** 2 for a in action)
+        contact = sum(f**2 for f in self.contact())
+        return -self.away(*after) + 4.0 - 0.005 * effort - 0.0005 * contact + 0.05
+
+    def terminal(self) -> bool:
+        return not 0.2 <= self.data.qpos[2] <= 1.0
+
+
+class PlainSparseGoalAnt(PlainGoalAnt):
+    """``ant-goal-ring`` with the sparse reward."""
+
+    def away(self, x: float, y: float) -> float:
+        near = math.dist((x, y), self.task) <= 0.8
+        return super().away(x, y) if near else super().away(0.0, 0.0)
+
+
 class PlainHumanoid(Plain):
     """``humanoid-dir``."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from smac_core.envs.ant_dir import AntDir
+from smac_core.envs.ant_goal_ring import AntGoalRing, AntGoalRingFar
 from smac_core.envs.cheetah_vel import CheetahVel
 from smac_core.envs.definition import load_environment
 from smac_core.envs.hopper_param import HopperParam
@@ -87,6 +88,7 @@ def test_tasks_are_checked() -> None:
 
 
 ENVS = [PointRobot(), CheetahVel(), AntDir(), HumanoidDir(), WalkerParam(), HopperParam()]
+ENVS += [AntGoalRing(), AntGoalRingFar()]
 
 
 @pytest.mark.parametrize("env", ENVS, ids=[env.env_id for env in ENVS])

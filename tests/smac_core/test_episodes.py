@@ -10,6 +10,7 @@ import pytest
 from smac_core.adaptation import act_at_random
 from smac_core.agent import prior
 from smac_core.envs.ant_dir import AntDir
+from smac_core.envs.ant_goal_ring import AntGoalRing
 from smac_core.envs.cheetah_vel import CheetahVel
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver, Episodes, Plan, concatenate
@@ -166,6 +167,7 @@ CASES: dict[str, tuple[Callable[[], Environment], int]] = {
     "point-robot": (PointRobot, 11),
     "cheetah-vel": (CheetahVel, 5),
     "ant-dir": (AntDir, 5),
+    "ant-goal-ring": (AntGoalRing, 5),
     "humanoid-dir": (HumanoidDir, 5),
     "walker-param": (WalkerParam, 5),
     "hopper-param": (HopperParam, 5),

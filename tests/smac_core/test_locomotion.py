@@ -12,6 +12,7 @@ import pytest
 from smac_core.adaptation import act_at_random, do_nothing
 from smac_core.agent import prior
 from smac_core.envs.ant_dir import AntDir
+from smac_core.envs.ant_goal_ring import AntGoalRing, AntGoalRingFar
 from smac_core.envs.definition import Environment
 from smac_core.envs.dynamics_param import DynamicsParam
 from smac_core.envs.episodes import BatchDriver, Controller, Episodes, Plan
@@ -24,9 +25,11 @@ from smac_core.planning import plan_episodes
 from tests.smac_core.plain_mujoco import (
     Plain,
     PlainAnt,
+    PlainGoalAnt,
     PlainHopper,
     PlainHumanoid,
     PlainProgressAnt,
+    PlainSparseGoalAnt,
     PlainWalker,
 )
 
@@ -50,6 +53,10 @@ class Case:
 CASES = {
     "ant-dir": Case(AntDir, PlainAnt),
     "ant-dir-progress": Case(lambda: AntDir(reward="progress"), PlainProgressAnt, falls=False),
+    "ant-goal-ring": Case(AntGoalRing, PlainGoalAnt, falls=False),
+    "ant-goal-ring-sparse": Case(
+        lambda: AntGoalRing(reward="sparse"), PlainSparseGoalAnt, falls=False
+    ),
     "humanoid-dir": Case(HumanoidDir, PlainHumanoid),
     "walker-param": Case(WalkerParam, PlainWalker, act_gently),
     "hopper-param": Case(HopperParam, PlainHopper, act_gently),
@@ -114,7 +121,9 @@ def test_the_time_limit_is_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [np.nan, 1e9])
-@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].falls])
+@pytest.mark.parametrize(
+    "name", ["ant-dir", "ant-goal-ring", "humanoid-dir", "walker-param", "hopper-param"]
+)
 def test_a_diverging_simulator_ends_its_own_episode_and_no_other(
     name: str, fault: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +212,106 @@ def test_a_standing_ant_earns_one_a_step() -> None:
     env = AntDir()
     episodes = BatchDriver(env).run(do_nothing, make_plan(env, 8), rewards=True)
     assert episodes.returns == pytest.approx(200.0, abs=20.0)
+
+
+# ---- ant-goal-ring -------------------------------------------------------------------------------
+
+
+def bearings(env: AntGoalRing, num: int, seed: int = 1337) -> np.ndarray:
+    goals = env.sample_tasks(seed, num, num)
+    np.testing.assert_allclose(np.hypot(*goals.T), 2.0)
+    angle: np.ndarray = np.degrees(np.arctan2(goals[:, 1], goals[:, 0]))
+    return angle
+
+
+def test_goals_are_equally_spaced_and_in_no_order() -> None:
+    angle = bearings(AntGoalRing(), 40)
+    for part in (angle[:40], angle[40:]):
+        assert part.min() > 0.0
+        assert part.max() <= 90.0
+        np.testing.assert_allclose(np.diff(np.sort(part)), 90.0 / 40)
+        assert 20.0 < part[-10:].mean() < 70.0  # the last ones are validation tasks
+    assert np.abs(angle[:40, None] - angle[40:]).min() > 1e-3
+    one = np.array([bearings(AntGoalRing(), 1, seed)[0] for seed in range(40)])
+    assert np.ptp(one) > 60.0
+
+
+def test_goals_for_extrapolation_lie_beyond_the_training_goals() -> None:
+    angle = bearings(AntGoalRingFar(reward="sparse"), 20)
+    assert 0.0 < angle[:20].min() < angle[:20].max() <= 90.0
+    assert 90.0 < angle[20:].min() < angle[20:].max() <= 180.0
+    assert ((angle[20:] <= 135.0).sum(), (angle[20:] > 135.0).sum()) == (10, 10)
+    wide = bearings(AntGoalRing(train_low=45.0, train_high=135.0), 10)
+    assert (np.abs(wide - 90.0) <= 45.0).all()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"reward": "pearl"}, "expected dense or sparse, found pearl"),
+        ({"test_low": 100.0}, "found 100.0 to 90.0"),
+        ({"train_high": 361.0}, "bearings of goals out of order"),
+        ({"train_low": float("nan")}, "bearings of goals out of order"),
+    ],
+)
+def test_parameters_of_the_ring_are_checked(params: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        AntGoalRing(**params)  # type: ignore[arg-type]
+
+
+def test_the_goal_ants_model_is_weak_and_starts_in_a_crouch() -> None:
+    env = AntGoalRing()
+    model = env.load_model()
+    assert (model.opt.timestep, model.opt.integrator) == (0.01, mujoco.mjtIntegrator.mjINT_RK4)
+    assert model.actuator_gear[:, 0].tolist() == [30.0] * 8
+    assert env.control_seconds == pytest.approx(0.01)
+    starts = np.stack([env.initial_state(np.random.default_rng(i)) for i in range(200)])
+    crouch = [0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1, *[0] * 14]
+    np.testing.assert_allclose(starts, np.tile(crouch, (200, 1)), atol=0.02)
+    assert np.ptp(starts, axis=0).min() > 0.03
+
+
+def test_the_goal_ants_reward_by_hand() -> None:
+    goal = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]])
+    after = np.zeros((3, 122))
+    after[:, :2] = [0.5, -0.25], [0.5, 1.5], [0.6, 1.4]
+    after[:, 29], after[:, 112] = 7.0, -0.5  # contact forces count up to 1 in size
+    after[:, 113:] = 9.0
+    action = np.zeros((3, 8), np.float32)
+    action[:, :2] = 0.5, -1.0
+    rest = 4.05 - 0.005 * 1.25 - 5e-4 * 1.25
+    dense = AntGoalRing().reward(after, action, after, goal)
+    np.testing.assert_allclose(dense, np.array([-1.75, -1.0, -1.2]) + rest)
+    sparse = AntGoalRing(reward="sparse").reward(after, action, after, goal)
+    np.testing.assert_allclose(sparse, np.array([-2.0, -1.0, -2.0]) + rest)
+    np.testing.assert_allclose(AntGoalRing().latent_of_task(goal)[0], [1.0, 0.0])
+
+
+def test_a_goal_ant_that_falls_is_done() -> None:
+    env = AntGoalRing()
+    start = np.stack([env.initial_state(np.random.default_rng(i)) for i in range(3)])
+    start[1, 2], start[2, 3:7] = 1.3, [0.0, 1.0, 0.0, 0.0]  # up in the air; on its back
+    start[2, 2] = 0.26
+    plan = make_plan(env, 3)
+    plan = Plan(plan.task, plan.latent, plan.noise, start)
+    episodes = BatchDriver(env).run(do_nothing, plan, rewards=True)
+    assert episodes.terminated.tolist() == [False, True, False]
+    assert episodes.length.tolist() == [200, 1, 200]
+    state = np.zeros((4, 122))
+    state[:, 2] = 0.19, 0.2, 1.0, 1.01
+    assert env.terminated(state).tolist() == [True, False, False, True]
+
+
+def test_a_standing_goal_ant_earns_what_its_distance_leaves() -> None:
+    env = AntGoalRing()
+    plan = make_plan(env, 8)
+    episodes = BatchDriver(env).run(do_nothing, plan, rewards=True)
+    assert (episodes.length == 200).all()
+    still = 200.0 * (4.05 - np.abs(plan.task).sum(axis=1))
+    np.testing.assert_allclose(episodes.returns, still, atol=30.0)
+    measured = env.measure(episodes.path, episodes.length, plan.task)
+    np.testing.assert_allclose(measured[:, 0], 2.0, atol=0.15)
+    assert (measured[:, 1] < 0.15).all()
 
 
 # ---- humanoid-dir --------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 from smac_core.adaptation import act_at_random
 from smac_core.agent import prior
 from smac_core.envs.ant_dir import AntDir
+from smac_core.envs.ant_goal_ring import AntGoalRing
 from smac_core.envs.cheetah_vel import CheetahVel
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver, Episodes
@@ -28,7 +29,7 @@ def roll_out(env: Environment, tasks: np.ndarray) -> Episodes:
     return BatchDriver(env).run(act_at_random, plan, rewards=True)
 
 
-@pytest.fixture(scope="module", params=[PointRobot, CheetahVel])
+@pytest.fixture(scope="module", params=[PointRobot, CheetahVel, AntGoalRing])
 def run(request: pytest.FixtureRequest) -> Run:
     env: Environment = request.param()
     tasks = env.sample_tasks(1337, 12, 0)
