@@ -191,6 +191,10 @@ class AntGoalRing(Environment):
         missed = path[:, 0] + moved - task
         return np.stack([np.hypot(*missed.T), np.hypot(*moved.T)], axis=1)
 
+    def marks(self, task: np.ndarray) -> np.ndarray:
+        """Mark the goal, at the height at which the torso starts."""
+        return np.insert(task, 2, 0.55, axis=1)[:, None]
+
     def latent_of_task(self, task: np.ndarray) -> np.ndarray:
         """Describe a goal by its unit vector: what an expert for all goals is told."""
         return task / RADIUS

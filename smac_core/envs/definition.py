@@ -228,6 +228,17 @@ class Environment(ABC):
         distance = np.hypot(moved[:, 0], moved[:, 1] if self.seen_from_above else 0.0)
         return np.stack([ahead / (length * self.control_seconds), distance], axis=1)
 
+    def marks(self, task: np.ndarray) -> np.ndarray:
+        """Say where pictures show a spot that the agent does not see, such as a goal.
+
+        Args:
+            task: ``[N, len(task_fields)]``.
+
+        Returns:
+            ``[N, spots, 3]`` (m); here no spot.
+        """
+        return np.zeros((len(task), 0, 3))
+
     def latent_of_task(self, task: np.ndarray) -> np.ndarray:
         """Describe tasks by numbers in [-1, 1] for a policy that is told its task.
 

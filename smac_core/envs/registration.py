@@ -18,6 +18,7 @@ DEFINITIONS = (
     "smac_core.envs.humanoid_dir:HumanoidDir",
     "smac_core.envs.walker_param:WalkerParam",
     "smac_core.envs.hopper_param:HopperParam",
+    "smac_core.envs.sawyer_push:SawyerPush",
 )
 
 # Registered without PyBullet, too; making one then says how to get it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import importlib
 import os
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +20,7 @@ WIDTH, HEIGHT = 320, 240  # pixels, of MuJoCo's picture
 SIDE = 240  # pixels, of the raster
 REACH = 1.5  # metres from the middle of the raster to its edge
 DOT, RING = 0.06, 0.1  # metres
+MARK = 0.015  # radius of a marked spot, of the model's extent
 CAMERA = "track"  # of Gymnasium's walkers; models without it get MuJoCo's free camera
 BACKENDS = {"egl": "EGL", "osmesa": "OSMesa"}  # in order of preference: module, shared library
 
@@ -53,7 +55,9 @@ def make_renderer(definition: Environment, physics: Physics, *, shadows: bool = 
     if isinstance(physics, Pictured):
         return OwnPicture(physics)
     if hasattr(physics, "model") and hasattr(physics, "data"):
-        return MujocoRenderer(physics.model, physics.data[0], shadows=shadows)
+        return MujocoRenderer(
+            physics.model, physics.data[0], shadows=shadows, marks=definition.marks
+        )
     return PositionRaster(definition, physics)
 
 
@@ -151,12 +155,21 @@ class MujocoRenderer:
         model: ``mujoco.MjModel``.
         data: ``mujoco.MjData``.
         shadows: Whether shadows and reflections are drawn.
+        marks: Says for a task ``[1, task_dim]`` which spots ``[1, spots, 3]`` are drawn as balls.
     """
 
-    def __init__(self, model: Any, data: Any, *, shadows: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        data: Any,
+        *,
+        shadows: bool = True,
+        marks: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         import mujoco  # noqa: PLC0415  # only those who draw need it
 
         self._mujoco, self._model, self._data = mujoco, model, data
+        self._marks = marks
         self._gl = _open_context(choose_backend())
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
@@ -176,7 +189,7 @@ class MujocoRenderer:
         """Draw the simulator as it stands.
 
         Args:
-            task: Not drawn.
+            task: ``[1, task_dim]``; drawn as far as it marks spots.
 
         Returns:
             ``[240, 320, 3]``.
@@ -192,10 +205,25 @@ class MujocoRenderer:
             mujoco.mjtCatBit.mjCAT_ALL.value,
             self._scene,
         )
+        for spot in () if self._marks is None else self._marks(task)[0]:
+            self._add_ball(spot)
         image = np.empty((HEIGHT, WIDTH, 3), dtype=np.uint8)
         mujoco.mjr_render(self._area, self._scene, self._context)
         mujoco.mjr_readPixels(image, None, self._area, self._context)
         return image[::-1].copy()  # OpenGL's first row is the lowest
+
+    def _add_ball(self, spot: np.ndarray) -> None:
+        """Add a ball to the scene."""
+        size = self._model.stat.extent * MARK
+        self._mujoco.mjv_initGeom(
+            self._scene.geoms[self._scene.ngeom],
+            self._mujoco.mjtGeom.mjGEOM_SPHERE.value,
+            np.full(3, size),
+            np.asarray(spot, dtype=np.float64),
+            np.eye(3).reshape(-1),
+            np.array([0.1, 0.65, 0.25, 0.8], dtype=np.float32),
+        )
+        self._scene.ngeom += 1
 
     def close(self) -> None:
         """Free the graphics context."""
