@@ -375,7 +375,9 @@ def phase_dataset(
         rounds: Labelled rows of rounds 1..r.
         task_ids: Training tasks, one slot each; the tasks that only the rounds have come after.
         slices: Which offline rows are replay and which are context.
-        growth: Which online rows join the context: all, prior or frozen (none).
+        growth: Which online rows join the context: all, prior or frozen (none). With separate,
+            a task with both has two slots, one whose contexts are offline rows and one whose
+            contexts are online ones; with online, the offline rows of explored tasks leave.
         context_next_obs: Whether the encoder sees s'.
 
     Returns:
@@ -387,6 +389,7 @@ def phase_dataset(
     slots = (*task_ids, *sorted(explored - set(task_ids)))
     none = [np.zeros(0, dtype=np.int64)] * (len(slots) - len(task_ids))
     replay, context = ([*offline_rows(offline, task_ids, s), *none] for s in slices)
+    online = [np.zeros(0, dtype=np.int64)] * len(slots)
     base = len(offline)
     for part in rounds:
         for slot, task in enumerate(slots):
@@ -395,8 +398,32 @@ def phase_dataset(
             if growth == "prior":
                 rows = base + slice_rows(part, task, SliceConfig(), [EPISODE_SOURCES["prior"]])
             if growth != "frozen" or slot >= len(task_ids):  # there are no offline rows to keep to
-                context[slot] = np.concatenate([context[slot], rows])
+                online[slot] = np.concatenate([online[slot], rows])
         base += len(part)
+    slots, replay, context = _mixed_contexts(slots, replay, context, online, growth)
     return build_dataset(
         join([offline, *rounds]), slots, replay, context, context_next_obs=context_next_obs
     )
+
+
+def _mixed_contexts(
+    slots: tuple[int, ...],
+    replay: list[np.ndarray],
+    context: list[np.ndarray],
+    online: list[np.ndarray],
+    growth: str,
+) -> tuple[tuple[int, ...], list[np.ndarray], list[np.ndarray]]:
+    """Put offline and online context rows into one bag a task, or keep them apart."""
+    if growth == "separate":
+        second = [s for s in range(len(slots)) if len(context[s]) and len(online[s])]
+        only = [on if len(off) == 0 else off for off, on in zip(context, online, strict=True)]
+        return (
+            (*slots, *(slots[s] for s in second)),
+            [*replay, *(replay[s] for s in second)],
+            [*only, *(online[s] for s in second)],
+        )
+    if growth == "online":
+        bags = [on if len(on) else off for off, on in zip(context, online, strict=True)]
+        return slots, replay, bags
+    bags = [np.concatenate(pair) for pair in zip(context, online, strict=True)]
+    return slots, replay, bags

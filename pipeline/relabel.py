@@ -69,6 +69,9 @@ def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.n
     lengths = np.diff(rollout.arrays["meta/episode_ends"], prepend=0)
     episode_of_row = np.repeat(np.arange(len(lengths)), lengths)
     reward = agent.decode(rows_of.obs, rows_of.action, latent, episode_of_row)
+    if config.reward_range == "seen":
+        seen = offline.reward[np.concatenate(context_rows)]
+        reward = np.clip(reward, seen.min(), seen.max())
     return {"data/generated_reward": reward, "meta/episode_latent": latent}
 
 

@@ -50,12 +50,13 @@ def _exploration_context(stage: StageRun, tasks: TaskList, model: TrainedModel) 
         stage.env,
         earlier,
     )
+    growth = str(model.metadata.get("context_growth", "all"))
     return phase_dataset(
         read_offline(args.transitions, stage.env, tasks.train, model.slices),
         rounds,
         tasks.train,
         model.slices,
-        str(model.metadata.get("context_growth", "all")),
+        "all" if growth == "separate" else growth,  # the separation is one of training
         context_next_obs=model.agent.context_next_obs,
     )
 

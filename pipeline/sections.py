@@ -90,6 +90,8 @@ class RelabelConfig:
     rewards: Literal["decoder", "environment"] = "decoder"
     context_size: int = 256
     latent: Literal["sample", "mean"] = "sample"
+    # seen: labels are clipped to the rewards of the offline data, beyond which none is climbed
+    reward_range: Literal["any", "seen"] = "any"
 
 
 def _online_learner() -> LearnerConfig:
@@ -101,7 +103,9 @@ class FinetuneConfig:
     """The updates that follow one round."""
 
     updates: int = 16000  # released code: 4 x 4000 an iteration
-    context_growth: Literal["all", "prior", "frozen"] = "all"
+    # Which rollouts join the context: all; those under the prior; none; all, in contexts of their
+    # own that no offline row is in; or all, and the offline rows leave.
+    context_growth: Literal["all", "prior", "frozen", "separate", "online"] = "all"
     learner: LearnerConfig = field(default_factory=_online_learner)
 
 

@@ -141,6 +141,18 @@ def test_labels_under_the_mean_have_no_noise(finished, tmp_path):
         np.testing.assert_array_equal(found["meta/episode_latent"][episode], mean)
 
 
+def test_labels_can_be_kept_to_the_rewards_of_the_offline_data(finished, tmp_path):
+    collect, out = finished.path("collect"), tmp_path / "seen" / "rewards.zarr"
+    free = read_store(finished.path("relabel"), "rewards").arrays["data/generated_reward"]
+    reward = finished.transitions(collect).arrays["data/reward"]
+    tasks = np.asarray(json.loads(finished.path("tasks").read_text())["train"])
+    seen = reward[np.isin(finished.transitions(collect).arrays["data/task_id"], tasks)]
+    config = finished.section("relabel", reward_range="seen")
+    kept = relabelled(finished, out, config=config)["data/generated_reward"]
+    assert (free < seen.min()).any() or (free > seen.max()).any()
+    np.testing.assert_array_equal(kept, np.clip(free, seen.min(), seen.max()))
+
+
 def arms(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, object]]:
     found = read_store(path, "evaluation", env_id="point-robot")
     out: dict[str, dict[str, np.ndarray]] = {}

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("rollout", {"visit": {"prior_step": 3}}, "did you mean prior_steps?"),
         ("meta_train", {"learner": {"learning_rat": 0.1}}, "did you mean learning_rate?"),
         ("meta_train", {"updates": "many"}, "expected a valid integer, found 'many'"),
-        ("finetune", {"context_growth": "some"}, "expected 'all', 'prior' or 'frozen'"),
+        ("finetune", {"context_growth": "some"}, "'frozen', 'separate' or 'online'"),
         ("evaluate", {"train_tasks": 0}, "value out of range"),
         ("evaluate", {"adaptation": {"exploration_episodes": 0}}, "nothing to adapt to"),
         ("collect", {"initial_steps": 0}, "no initial steps"),

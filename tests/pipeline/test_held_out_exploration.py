@@ -75,6 +75,29 @@ def test_training_draws_them_as_data_of_that_task(finished, explored):
         assert data.context.counts.sum() == kept
 
 
+def test_contexts_can_be_of_one_source_or_of_rollouts_alone(finished):
+    tasks = read_tasks(finished.path("tasks"), ENV)
+    offline = read_offline(finished.path("collect"), ENV, tasks.train, WHOLE)
+    rounds = read_labelled([finished.path("rollout")], [finished.path("relabel")], ENV, 1)
+    mixed, apart, online = (
+        phase_dataset(offline, rounds, tasks.train, WHOLE, growth, context_next_obs=False)
+        for growth in ("all", "separate", "online")
+    )
+    explored = np.unique(rounds[0].task_id).tolist()
+    assert 0 < len(explored) < len(tasks.train)
+    assert apart.task_ids == (*tasks.train, *explored)
+    for slot, task in enumerate(apart.task_ids):
+        first = tasks.train.index(task)
+        np.testing.assert_array_equal(apart.replay.of(slot), mixed.replay.of(first))
+        in_rollouts = apart.context.of(slot) >= len(offline)
+        assert in_rollouts.all() if slot >= len(tasks.train) else not in_rollouts.any()
+    assert apart.context.counts.sum() == mixed.context.counts.sum()
+    for slot, task in enumerate(tasks.train):
+        in_rollouts = online.context.of(slot) >= len(offline)
+        assert in_rollouts.all() if task in explored else not in_rollouts.any()
+        np.testing.assert_array_equal(online.replay.of(slot), mixed.replay.of(slot))
+
+
 def test_labels_come_from_the_data_that_the_episode_joins(finished, explored):
     rewards, outs = explored
     labels = read_store(outs["relabel"], "rewards").arrays
