@@ -13,13 +13,18 @@ min_version("9.19")
 sys.path[:] = [str(workflow.basedir), *sys.path, os.getcwd()]
 
 from pipeline.config import NAME, left_out
-from pipeline.dag import Plan, job_environment, load_preset
+from pipeline.dag import Plan, default_preset, job_environment, load_preset
 from smac_core.errors import ConfigError
 
 # Snakemake lays --configfile over this one key by key: a preset must not inherit the default's.
 if not workflow.overwrite_configfiles:
+    preset = Path(workflow.basedir, default_preset(sys.argv[1:])).absolute()
 
-    configfile: Path(workflow.basedir, "config/config.yaml")
+    configfile: preset
+
+    if preset.name != "config.yaml":
+        # Jobs are not told the target; they are told the preset, as if by --configfile.
+        workflow.config_settings.configfiles = [preset]
 
 
 try:

@@ -1,9 +1,10 @@
-"""How the configuration resolves: four layers of YAML over frozen dataclasses, strictly checked.
+"""How the configuration resolves: layers of YAML over frozen dataclasses, strictly checked.
 
 Layers, the later over the earlier: the defaults of `pipeline.sections`, `config/env/<env>.yaml`,
 `config/method/<method>.yaml`, the `settings` of the preset (for all environments, for one, for one
-method in all, for one environment and method). Nothing else changes a hyperparameter. A method may
-bring a dataclass of its own for a stage; what is set for every method then passes it by.
+method in all, for one environment and method), those of an arm. Nothing else changes a
+hyperparameter. A method may bring a dataclass of its own for a stage; what is set for every method
+then passes it by. `pipeline.layers` lists them.
 """
 
 from __future__ import annotations
@@ -12,14 +13,27 @@ import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from pipeline.layers import (
+    CONFIG_FOLDER,
+    METHOD_SECTIONS,
+    NAME,
+    SECTIONS,
+    document,
+    env_chain,
+    is_method_file,
+    layers,
+    method_chain,
+    overlay_path,
+    refuse_sections,
+)
 from pipeline.sections import (
     ENV_STAGES,
     STAGES,
+    ArmConfig,
     CollectConfig,
     EnvConfig,
     EvaluateConfig,
@@ -45,21 +59,18 @@ from pipeline.strict import (
 from smac_core.errors import ConfigError
 
 __all__ = [
-    "ENV_STAGES", "NAME", "STAGES", "CollectConfig", "EnvConfig", "EvaluateConfig",
-    "FinetuneConfig", "MetaTrainConfig", "MethodConfig", "RelabelConfig", "ReportConfig",
-    "RolloutConfig", "RunConfig", "StageConfig", "TasksConfig", "declared_needs", "env_config",
-    "left_out",
-    "load_run", "method_config", "num_rounds", "offline_method", "plug_ins", "preset_schema",
+    "CONFIG_FOLDER", "ENV_STAGES", "NAME", "STAGES", "ArmConfig", "CollectConfig", "EnvConfig",
+    "EvaluateConfig", "FinetuneConfig", "MetaTrainConfig", "MethodConfig", "RelabelConfig",
+    "ReportConfig", "RolloutConfig", "RunConfig", "StageConfig", "TasksConfig", "declared_needs",
+    "deep_merge", "env_chain", "env_config", "left_out", "load_run", "method_chain",
+    "method_config", "methods_of", "num_rounds", "offline_method", "plug_ins", "preset_schema",
     "read_run", "resolved", "section_class", "section_json", "stage_config", "stage_module",
     "to_json",
 ]  # fmt: skip
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "config"
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _IMPORT = re.compile(_MODULE.pattern + r":[A-Za-z_]\w*", re.ASCII)
 _FOLDER = re.compile(r"[A-Za-z0-9_./-]+")
-_SECTIONS: dict[str, type] = {"env": EnvConfig, **STAGES}
 
 
 def load_run(mapping: Mapping[str, Any], where: object = "the preset") -> RunConfig:
@@ -80,25 +91,49 @@ def load_run(mapping: Mapping[str, Any], where: object = "the preset") -> RunCon
         check_name(module, _MODULE, "a module", f"{where}.envs_with")
     there = [env for env in run.envs_with if env not in run.envs and env not in left_out(run)]
     run = dataclasses.replace(run, envs=(*run.envs, *there))
+    arms = [arm for arm in run.arms if arm not in run.methods]
+    run = dataclasses.replace(run, methods=(*run.methods, *arms))
     check_name(run.results, _FOLDER, "a folder", f"{where}.results")
     for kind, names in (("env", run.envs), ("method", run.methods), ("seed", run.seeds)):
         if not names or len(set(names)) < len(names):
             fault = "twice the same" if names else "an empty list"
             raise ConfigError(fault, where=f"{where}.{kind}s", found=list(names) or None)
+    for name in run.arms:
+        _check_arm(run, name, f"{where}.arms.{name}")
     for env in run.envs:
-        _overlay_path(run, "env", env)
+        env_chain(run, env)
         num_rounds(run, env)
     for key in run.rounds if isinstance(run.rounds, dict) else ():
         env, _, method = key.partition("/")
-        _overlay_path(run, "env", env)
+        env_chain(run, env)
         if "/" in key:
-            _overlay_path(run, "method", method)
+            method_chain(run, method)
     for method in run.methods:
         offline_method(run, method)
+    _check_methods_in(run, f"{where}.methods_in")
     _check_modules(run.stages, f"{where}.stages")
     for key, sections in run.settings.items():
         _check_settings(run, key, sections, f"{where}.settings.{key}")
     return run
+
+
+def methods_of(run: RunConfig, env: str) -> tuple[str, ...]:
+    """Lists the methods and arms that run in an environment.
+
+    Args:
+        run: The preset.
+        env: The environment.
+
+    Returns:
+        Names, in the order of the preset.
+    """
+
+    def here(name: str) -> bool:
+        if name in run.arms and run.arms[name].envs:
+            return env in run.arms[name].envs
+        return env not in run.methods_in or name in run.methods_in[env]
+
+    return tuple(name for name in run.methods if here(name))
 
 
 def left_out(run: RunConfig) -> dict[str, str]:
@@ -182,7 +217,8 @@ def section_class(run: RunConfig, stage: str, method: str) -> type[Any]:
     own = method_config(run, method).sections.get(stage)
     if own is None:
         return STAGES[stage]
-    return _import_section(own, f"{_overlay_path(run, 'method', method)}: sections.{stage}")
+    path = overlay_path(run, "method", method_chain(run, method)[0])
+    return _import_section(own, f"{path}: sections.{stage}")
 
 
 def _import_section(text: str, where: str) -> type[Any]:
@@ -227,11 +263,11 @@ def env_config(run: RunConfig, env: str) -> EnvConfig:
 
 
 def method_config(run: RunConfig, method: str) -> MethodConfig:
-    """Reads the head of a method file.
+    """Reads the head of a method file, which an arm shares but for its label and offline phase.
 
     Args:
         run: The preset.
-        method: Its name, that of its file.
+        method: The name of a file, or an arm.
 
     Returns:
         Label, rounds, and whose offline phase it uses.
@@ -239,12 +275,23 @@ def method_config(run: RunConfig, method: str) -> MethodConfig:
     Raises:
         ConfigError: A fault in the file.
     """
-    path = _overlay_path(run, "method", method)
-    head = {key: value for key, value in read_yaml(path).items() if key not in _SECTIONS}
+    file, *arms = method_chain(run, method)
+    config = _method_head(run, file)
+    for name in arms:
+        arm = run.arms[name]
+        config = dataclasses.replace(config, label=arm.label or name)
+        if arm.offline_of is not None:
+            config = dataclasses.replace(config, offline_of=arm.offline_of)
+    return config
+
+
+def _method_head(run: RunConfig, method: str) -> MethodConfig:
+    path = overlay_path(run, "method", method)
+    head = {key: value for key, value in document(path).items() if key not in SECTIONS}
     config = build(MethodConfig, head, path)
     _check_modules(config.stages, f"{path}: stages")
     for stage, text in config.sections.items():
-        if stage not in set(STAGES) - {*ENV_STAGES, "report"}:
+        if stage not in METHOD_SECTIONS:
             raise ConfigError(
                 "unknown stage of a method",
                 where=f"{path}: sections.{stage}",
@@ -298,11 +345,12 @@ def num_rounds(run: RunConfig, env: str, method: str | None = None) -> int:
         return 0
     if isinstance(run.rounds, int):
         return run.rounds
-    if f"{env}/{method}" in run.rounds:
-        return run.rounds[f"{env}/{method}"]
-    if env not in run.rounds:
-        raise ConfigError("no number of rounds", where="rounds", expected=env)
-    return run.rounds[env]
+    methods = method_chain(run, method) if method is not None else ()
+    for place in reversed(env_chain(run, env)):
+        for key in (*(f"{place}/{name}" for name in reversed(methods)), place):
+            if key in run.rounds:
+                return run.rounds[key]
+    raise ConfigError("no number of rounds", where="rounds", expected=env)
 
 
 def stage_module(run: RunConfig, stage: str, method: str | None = None) -> str:
@@ -445,59 +493,13 @@ def _resolve(run: RunConfig, section: str, cls: type, env: str | None, method: s
     config = cls()
     # Which rows a phase may see is the data's affair, whatever dataclass the method brings.
     own = {field.name for field in dataclasses.fields(cls)} & {"replay"}
-    shared = None if cls is _SECTIONS[section] else own
-    for where, overlay in _layers(run, section, env, method, shared):
+    shared = None if cls is SECTIONS[section] else own
+    for where, overlay in layers(run, section, env, method, shared):
         if overlay:
             merged = deep_merge(dataclasses.asdict(config), overlay)
             # Checked layer by layer, so that a fault is told with the file it stands in.
             config = build(cls, merged, where)
     return config
-
-
-def _layers(
-    run: RunConfig, section: str, env: str | None, method: str | None, shared: set[str] | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """List what is laid over a section; `shared`: keys that count for every method, None all."""
-
-    def of_every_method(overlay: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in overlay.items() if shared is None or k in shared}
-
-    if env is not None:
-        path = _overlay_path(run, "env", env)
-        document = read_yaml(path)
-        _refuse_sections(document, set(_SECTIONS) - {"report"}, path)
-        overlay = require_mapping(document.get(section), f"{path}: {section}")
-        yield f"{path}: {section}", of_every_method(overlay)
-    if method is not None:
-        path = _overlay_path(run, "method", method)
-        document = read_yaml(path)
-        heads = {head.name for head in dataclasses.fields(MethodConfig)}
-        _refuse_sections(document, {*heads, *STAGES} - {*ENV_STAGES, "report"}, path)
-        if section == "evaluate" and document.get("agent"):
-            yield f"{path}: agent", {"agent": document["agent"]}
-        yield f"{path}: {section}", require_mapping(document.get(section), f"{path}: {section}")
-    for key in ("all", env) if env is not None else ("all",):
-        overlay = dict(run.settings.get(key, {}).get(section, {}))
-        yield f"settings.{key}.{section}", of_every_method(overlay)
-    for key in (f"all/{method}", f"{env}/{method}") if method else ():
-        yield f"settings.{key}.{section}", dict(run.settings.get(key, {}).get(section, {}))
-
-
-def _refuse_sections(document: Mapping[str, Any], valid: Any, where: object) -> None:
-    for key in document:
-        if key not in valid:
-            raise ConfigError("unknown section", where=f"{where}: {key}", fix=nearest(key, valid))
-
-
-def _overlay_path(run: RunConfig, kind: str, name: str) -> Path:
-    check_name(name, NAME, f"a file of config/{kind}", f"the preset's {kind}s")
-    folders = [Path(folder) / kind for folder in run.config_folders] + [CONFIG_FOLDER / kind]
-    for folder in folders:
-        path = folder / f"{name}.yaml"
-        if path.is_file():
-            return path
-    known = {path.stem for folder in folders for path in folder.glob("*.yaml")}
-    raise ConfigError(f"unknown {kind}", found=name, fix=nearest(name, known))
 
 
 def _check_modules(stages: Mapping[str, str], where: str) -> None:
@@ -518,14 +520,63 @@ def _check_settings(
 ) -> None:
     env, _, method = key.partition("/")
     if env != "all":
-        _overlay_path(run, "env", env)
+        overlay_path(run, "env", env)
+    if method in run.arms:
+        raise ConfigError(
+            "settings of an arm", where=where, fix=f"put them under arms.{method}.settings.{env}"
+        )
     if "/" in key:
-        _overlay_path(run, "method", method)
-    valid = set(_SECTIONS) - (set() if key == "all" else {"report"})
-    if "/" in key:
-        valid -= {"env", *ENV_STAGES}
-    _refuse_sections(sections, valid, where)
+        overlay_path(run, "method", method)
+    valid = set(SECTIONS) - (set() if key == "all" else {"report"})
+    _check_sections(run, sections, METHOD_SECTIONS if "/" in key else valid, method, where)
+
+
+def _check_sections(
+    run: RunConfig,
+    sections: Mapping[str, Mapping[str, Any]],
+    valid: Collection[str],
+    method: str,
+    where: str,
+) -> None:
+    refuse_sections(sections, valid, where)
     for section, overlay in sections.items():
         # Also where no environment of this run takes it up: a fault must not wait for its turn.
-        cls = section_class(run, section, method) if method else _SECTIONS[section]
+        cls = section_class(run, section, method) if method else SECTIONS[section]
         build(cls, deep_merge(dataclasses.asdict(cls()), overlay), f"{where}.{section}")
+
+
+def _check_arm(run: RunConfig, name: str, where: str) -> None:
+    arm = run.arms[name]
+    check_name(name, NAME, "an arm", where)
+    if is_method_file(run, name):
+        raise ConfigError("an arm with the name of a method", where=where, fix="rename the arm")
+    method_chain(run, name)
+    for env in arm.envs:
+        overlay_path(run, "env", env)
+    for key, sections in arm.settings.items():
+        if key != "all":
+            overlay_path(run, "env", key)
+        _check_sections(run, sections, METHOD_SECTIONS, name, f"{where}.settings.{key}")
+        source = offline_method(run, name)
+        if "meta_train" in sections and source != name:
+            raise ConfigError(
+                f"settings without effect: round 0 is that of {source}",
+                where=f"{where}.settings.{key}.meta_train",
+                fix=f"put them where the offline phase of {source} is set, or drop offline_of",
+            )
+
+
+def _check_methods_in(run: RunConfig, where: str) -> None:
+    for env, names in run.methods_in.items():
+        overlay_path(run, "env", env)
+        for name in names:
+            if name not in run.methods:
+                raise ConfigError(
+                    "not a method of this run",
+                    where=f"{where}.{env}",
+                    found=name,
+                    fix=nearest(name, run.methods),
+                )
+    for env in run.envs:
+        if not methods_of(run, env):
+            raise ConfigError("no method runs here", where=f"{where}.{env}", found=env)

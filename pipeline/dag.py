@@ -5,6 +5,8 @@ Light on purpose: Snakemake imports it at every start, so no NumPy, torch, numba
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import os
 import shlex
@@ -19,11 +21,19 @@ from pipeline.imports import code_digest, declares, import_closure
 from pipeline.strict import deep_merge, read_yaml, retype
 from smac_core.errors import ConfigError
 
-__all__ = ["Plan", "code_digest", "import_closure", "job_environment", "load_preset"]
+__all__ = [
+    "Plan",
+    "code_digest",
+    "default_preset",
+    "import_closure",
+    "job_environment",
+    "load_preset",
+]
 
 T = TypeVar("T")
 
 METHOD_STAGES = tuple(s for s in cf.STAGES if s not in {*cf.ENV_STAGES, "report"})
+RESOLVING = ("pipeline.config", "pipeline.layers", "pipeline.dag")  # what the report reads follows
 _LEARNERS = {"collect", "meta_train", "finetune"}
 _STORE = {"rollout": "transitions.zarr", "relabel": "rewards.zarr", "evaluate": "returns.zarr"}
 
@@ -52,10 +62,11 @@ class Plan:
         self._digest("report", None, None)
         for env in self.run.envs:
             pairs = [(stage, None) for stage in cf.ENV_STAGES]
-            for stage, method in [*pairs, *itertools.product(METHOD_STAGES, self.run.methods)]:
+            methods = cf.methods_of(self.run, env)
+            for stage, method in [*pairs, *itertools.product(METHOD_STAGES, methods)]:
                 self._section(stage, env, method)
                 self._digest(stage, env, method)
-            for method in self.run.methods:
+            for method in methods:
                 self._check_rewards(env, method)
 
     def groups(self, stage: str) -> list[SeedGroup]:
@@ -258,8 +269,9 @@ class Plan:
             Method, seed and round: the first method with a self-supervised phase, if there is one,
             the first seed, the last round.
         """
-        rounds = {method: cf.num_rounds(self.run, env, method) for method in self.run.methods}
-        method = next((m for m in rounds if rounds[m] > 0), self.run.methods[0])
+        methods = cf.methods_of(self.run, env)
+        rounds = {method: cf.num_rounds(self.run, env, method) for method in methods}
+        method = next((m for m in rounds if rounds[m] > 0), methods[0])
         return method, self.run.seeds[0], rounds[method]
 
     def filmed_checkpoint(self, env: str) -> str:
@@ -290,7 +302,7 @@ class Plan:
             root = f"{self.run.results}/{env}"
             paths += [f"{root}/tasks.json"]
             paths += [f"{root}/collect/{name}" for name in ("transitions.zarr", "metrics.csv")]
-            for method in self.run.methods:
+            for method in cf.methods_of(self.run, env):
                 for seed in self.run.seeds:
                     paths += self._run_outputs(env, method, seed)
             if cf.stage_config(self.run, "report").video_frames:
@@ -329,14 +341,14 @@ class Plan:
 
     def _section(self, stage: str, env: str | None, method: str | None) -> str:
         if env is None:
-            cf.stage_config(self.run, stage)  # the report reads the run; this checks its section
+            cf.stage_config(self.run, "report")  # it reads the run; this checks its section
             return cf.to_json(self.run)
         return self._once(cf.section_json, self.run, stage, env, method)
 
     def _digest(self, stage: str, env: str | None, method: str | None) -> str:
         module = self._module(stage, env, method)
         if env is None:
-            return self._once(code_digest, module, ("pipeline.config", "pipeline.dag"))
+            return self._once(code_digest, module, RESOLVING)
         named = [self._once(cf.env_config, self.run, env).definition]
         named += cf.plug_ins(self._once(cf.stage_config, self.run, stage, env, method))
         roots = tuple(sorted({name.partition(":")[0] for name in named}))
@@ -360,6 +372,26 @@ class Plan:
                 where=f"{env}, {method}",
                 fix="set rollout.record_rewards: true, or relabel.rewards: decoder",
             )
+
+
+def default_preset(words: Sequence[str]) -> str:
+    """Chooses the preset of a run without `--configfile`.
+
+    Args:
+        words: The command line, which Snakemake has read when it parses the Snakefile, but does not
+            tell.
+
+    Returns:
+        A file below the folder of the Snakefile: that of the target `study`, or the default.
+    """
+    from snakemake.cli import get_argument_parser  # noqa: PLC0415 - only Snakemake has it loaded
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            targets = get_argument_parser().parse_known_args(words)[0].targets
+        except SystemExit:  # whoever called Snakemake has a command line of another kind
+            targets = []
+    return "config/study.yaml" if "study" in targets else "config/config.yaml"
 
 
 def load_preset(

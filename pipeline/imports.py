@@ -17,7 +17,7 @@ from smac_core.errors import ConfigError
 # What these decide reaches a stage as its resolved section, which Snakemake compares by itself:
 # a new default or check must not rerun the stages whose section stays the same.
 COMPARED_BY_SECTION = {"pipeline.config", "pipeline.sections", "pipeline.strict"}
-COMPARED_BY_SECTION |= {"pipeline.dag", "pipeline.imports"}
+COMPARED_BY_SECTION |= {"pipeline.dag", "pipeline.imports", "pipeline.layers"}
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # of a statement, in the syntax tree
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import config as cf
 from pipeline.cli import stage_main, stage_parser
-from pipeline.dag import code_digest
+from pipeline.dag import RESOLVING, code_digest
 from pipeline.files import atomic_path, lock, require_writable, write_text
 from pipeline.manifest import write_manifest
 from pipeline.report_comparison import compare
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
             config={"run": dataclasses.asdict(preset), "section": dataclasses.asdict(config)},
             seed=None,
             # As the Snakefile counts it: how the run resolves decides what is read.
-            code_digest=code_digest("pipeline.report", ("pipeline.config", "pipeline.dag")),
+            code_digest=code_digest("pipeline.report", RESOLVING),
             inputs=results.read,
             outputs=outputs,
             started=started,

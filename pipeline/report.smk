@@ -28,6 +28,29 @@ rule report:
         " --out {output.report:q} > {log:q} 2>&1"
 
 
+rule study:
+    input:
+        plan.report_inputs(),
+    output:
+        study="<results>/study.csv",
+        arms="<results>/study-arms.csv",
+        manifest="<results>/study.manifest.json",
+    log:
+        "<logs>/study.log",
+    benchmark:
+        "<benchmarks>/study.tsv"
+    conda:
+        "../config/conda.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        **plan.params("study"),
+    shell:
+        "python -m {params.module} --config {params.cfg:q}"
+        ' --results "$(dirname {output.study:q})"'
+        " --out {output.study:q} > {log:q} 2>&1"
+
+
 rule verify:
     log:
         "<logs>/verify.log",

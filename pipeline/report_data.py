@@ -218,7 +218,7 @@ class _Reader:
             self._offline_paths(env, collect / "transitions.zarr")
         if cf.stage_config(self.run, "report").video_frames:
             self._checkpoint(env)
-        for method in self.run.methods:
+        for method in cf.methods_of(self.run, name):
             env.methods.append(self._method(env, method))
         self.results.envs.append(env)
 

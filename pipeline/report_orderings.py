@@ -77,7 +77,7 @@ def _last(method: MethodNumbers | None) -> np.ndarray | None:
 def _oracle(results: Results, env: EnvResults, numbers: Numbers) -> list[Ordering]:
     """The oracle sees true rewards where SMAC sees generated ones, so it should not be below."""
     # One from scratch at a small budget need not reach what starts from the offline weights.
-    present = [name for name in ORACLES if name in results.run.methods][:1]
+    present = [name for name in ORACLES if name in cf.methods_of(results.run, env.name)][:1]
     smac = _method(env, numbers, "smac")
     out = []
     for name in present or ORACLES[:1]:
@@ -160,7 +160,8 @@ def _known(table: Columns, column: str) -> np.ndarray:
 def _overestimation(results: Results, env: EnvResults, numbers: Numbers) -> list[Ordering]:
     """Without a constraint to the data, the actor seeks the critic's errors."""
     out = []
-    for name in [n for n in _ABLATIONS if n in results.run.methods] or _ABLATIONS[:1]:
+    present = cf.methods_of(results.run, env.name)
+    for name in [n for n in _ABLATIONS if n in present] or _ABLATIONS[:1]:
         method = next((m for m in env.methods if m.name == name), None)
         claim = f"{method.label if method else name} overestimates Q after the offline phase"
         if method and _entropy_weight(results, env, method):

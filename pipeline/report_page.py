@@ -296,7 +296,7 @@ def _run(results: Results) -> str:
     out += times_table(results) + table(("library", "version"), versions, words=2)
     out += f"<details><summary>The preset</summary><pre>{escape(preset)}</pre></details>"
     for env in results.envs:
-        for method in results.run.methods:
+        for method in cf.methods_of(results.run, env.name):
             sections = {
                 stage: dataclasses.asdict(cf.stage_config(results.run, stage, env.name, method))
                 for stage in cf.STAGES

@@ -39,6 +39,7 @@ class TasksConfig:
     num_test: int = 20
     num_validation: int = 0  # the last so many training tasks are also listed as validation
     held_out: Literal["test", "validation"] = "test"  # validation: for choosing hyperparameters
+    used: int = 0  # training tasks, the first so many; 0: all. Which are held out stays as it is
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,18 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
+class ArmConfig:
+    """A method written in the preset: another method, or another arm, and what differs."""
+
+    of: str
+    label: str = ""
+    question: str = ""  # what it asks, in one line; the study's page groups the arms by it
+    offline_of: str | None = None  # round 0 is the offline checkpoint of that method or arm
+    envs: tuple[str, ...] = ()  # where it runs; empty: in all environments of the preset
+    settings: dict[str, dict[str, dict[str, JsonValue]]] = field(default_factory=dict)  # all, <env>
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """The top of a preset."""
 
@@ -150,6 +163,8 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)
     seeds_per_job: int = 1  # of rollout, relabel and evaluate; in the order of `seeds`
     seeds_per_learner: int = 1  # of meta_train and finetune
+    arms: dict[str, ArmConfig] = field(default_factory=dict)  # further methods, by name
+    methods_in: dict[str, tuple[str, ...]] = field(default_factory=dict)  # <env>: only these there
     rounds: int | dict[str, int] = 1  # of the online phase; or by <env>, and by <env>/<method>
     envs_with: dict[str, str] = field(default_factory=dict)  # only where this module is installed
     evaluate_rounds: Literal["all"] | int = "all"  # every n-th; the first and last always
@@ -208,6 +223,8 @@ def _disagreement_of_data(section: object) -> str | None:
             train,
         }:
             fault = f"held_out validation with {n} validation tasks of {train} training tasks"
+        case TasksConfig(used=used) if used > _num_training(section):
+            fault = f"{used} used of {_num_training(section)} training tasks"
         case CollectConfig(initial_steps=0) | CollectConfig(horizon=0):
             fault = "no initial steps: no data to begin with"
         case CollectConfig(policy="pearl" | "task-conditioned", visit=VisitConfig(prior_steps=0)):
@@ -219,6 +236,11 @@ def _disagreement_of_data(section: object) -> str | None:
         case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):
             fault = f"sources {', '.join(sources)}; known are {', '.join(SOURCES)}"
     return fault
+
+
+def _num_training(tasks: TasksConfig) -> int:
+    held_out = tasks.num_validation if tasks.held_out == "validation" else 0
+    return tasks.num_train - held_out
 
 
 def _disagreement_of_protocol(section: object) -> str | None:

@@ -261,6 +261,12 @@ def _dataclass_of(annotation: Any) -> type | None:
     return None
 
 
+def _dataclass_by_name(annotation: Any) -> type | None:
+    if typing.get_origin(annotation) is not dict:
+        return None
+    return _dataclass_of(typing.get_args(annotation)[1])
+
+
 def _refuse_unknown(
     cls: type, mapping: Mapping[str, Any], where: object, location: tuple[str, ...]
 ) -> None:
@@ -274,6 +280,11 @@ def _refuse_unknown(
         inner = _dataclass_of(hints[key])
         if inner is not None and isinstance(value, Mapping):
             _refuse_unknown(inner, value, where, (*location, key))
+        by_name = _dataclass_by_name(hints[key])
+        if by_name is not None and isinstance(value, Mapping):
+            for name, one in value.items():
+                if isinstance(one, Mapping):
+                    _refuse_unknown(by_name, one, where, (*location, key, str(name)))
 
 
 def _told(fault: pydantic.ValidationError, where: object) -> ConfigError:

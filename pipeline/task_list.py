@@ -28,6 +28,7 @@ class TaskList:
         train: Ids of the training tasks.
         test: Ids of the held-out tasks.
         validation: Ids of training tasks set aside for choosing hyperparameters.
+        unused: Ids of training tasks that were drawn, and that nothing uses.
     """
 
     env_id: str
@@ -37,6 +38,7 @@ class TaskList:
     train: tuple[int, ...]
     test: tuple[int, ...]
     validation: tuple[int, ...] = ()
+    unused: tuple[int, ...] = ()
 
 
 def for_selection(tasks: TaskList) -> TaskList:
@@ -53,6 +55,21 @@ def for_selection(tasks: TaskList) -> TaskList:
     return replace(tasks, parameters=kept, train=train, test=tasks.validation, validation=())
 
 
+def only_first(tasks: TaskList, num: int) -> TaskList:
+    """Leave out training tasks; all ids stay, so that the held-out tasks are met as ever.
+
+    Args:
+        tasks: All tasks.
+        num: How many training tasks are left, the first ones.
+
+    Returns:
+        The same list, with the others as unused.
+    """
+    train, unused = tasks.train[:num], tasks.train[num:]
+    validation = tuple(i for i in tasks.validation if i in train)
+    return replace(tasks, train=train, validation=validation, unused=unused)
+
+
 def write_tasks(path: Path, tasks: TaskList) -> None:
     """Write a task list.
 
@@ -60,19 +77,19 @@ def write_tasks(path: Path, tasks: TaskList) -> None:
         path: Where.
         tasks: What.
     """
-    write_json(
-        path,
-        {
-            "schema_version": SCHEMA_VERSION,
-            "env_id": tasks.env_id,
-            "seed": tasks.seed,
-            "fields": list(tasks.fields),
-            "parameters": tasks.parameters.tolist(),
-            "train": list(tasks.train),
-            "test": list(tasks.test),
-            "validation": list(tasks.validation),
-        },
-    )
+    document: dict[str, object] = {
+        "schema_version": SCHEMA_VERSION,
+        "env_id": tasks.env_id,
+        "seed": tasks.seed,
+        "fields": list(tasks.fields),
+        "parameters": tasks.parameters.tolist(),
+        "train": list(tasks.train),
+        "test": list(tasks.test),
+        "validation": list(tasks.validation),
+    }
+    if tasks.unused:
+        document["unused"] = list(tasks.unused)
+    write_json(path, document)
 
 
 def read_tasks(path: Path, env: Environment) -> TaskList:
@@ -117,14 +134,14 @@ def read_tasks(path: Path, env: Environment) -> TaskList:
         )
     try:
         parameters = np.array(document["parameters"], dtype=np.float64)
-        train, test, validation = (
+        train, test, validation, unused = (
             tuple(int(i) for i in cast("list[int]", document.get(k, [])))
-            for k in ("train", "test", "validation")
+            for k in ("train", "test", "validation", "unused")
         )
     except (TypeError, ValueError) as error:
         raise TaskError("unreadable task list", where=path, found=error, fix=FIX) from error
     env.check_tasks(parameters)
-    ids = [*train, *test]
+    ids = [*train, *unused, *test]
     if sorted(ids) != list(range(len(parameters))):
         raise TaskError(
             "train and test do not split the tasks",
@@ -135,4 +152,4 @@ def read_tasks(path: Path, env: Environment) -> TaskList:
         )
     fields = tuple(str(name) for name in cast("list[str]", document["fields"]))
     seed = int(cast("int", document["seed"]))
-    return TaskList(env.env_id, seed, fields, parameters, train, test, validation)
+    return TaskList(env.env_id, seed, fields, parameters, train, test, validation, unused)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.cli import stage_main, stage_parser
 from pipeline.sections import TasksConfig
 from pipeline.stage import begin, lock
-from pipeline.task_list import TaskList, for_selection, write_tasks
+from pipeline.task_list import TaskList, for_selection, only_first, write_tasks
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
     )
     # Nothing downstream can look at a test task that is not in the file.
     tasks = for_selection(split) if config.held_out == "validation" else split
+    tasks = only_first(tasks, config.used) if config.used else tasks
     out: Path = args.out
     with lock(out.parent):
         write_tasks(out, tasks)

@@ -18,7 +18,7 @@ PLUMBING = [
     "Snakefile",
     "pipeline/common.smk",
     "pipeline/report.smk",
-    *(f"pipeline/{name}.py" for name in ("__init__", "config", "sections", "strict")),
+    *(f"pipeline/{name}.py" for name in ("__init__", "config", "layers", "sections", "strict")),
     *(f"pipeline/{name}.py" for name in ("dag", "groups", "imports")),
     *(f"smac_core/{name}.py" for name in ("__init__", "config", "errors")),
 ]
@@ -32,6 +32,7 @@ REACHES = {
     "finetune": "from kernels import sample",
     "evaluate": "import smac_core.acting",
     "report": "",
+    "study": "",
     "verify": "",
 }
 FAKE_STAGE = '''
@@ -68,8 +69,9 @@ def write(argv, options, out):
         (out / "zarr.json").write_text(" ".join(argv))
     else:
         out.write_text(" ".join(argv))
-    manifest = "tasks.manifest.json" if out.name == "tasks.json" else "manifest.json"
-    tables = ("summary.csv", "comparison.csv", "improvement.csv", "costs.csv")
+    own = dict(tasks="tasks.manifest.json", study="study.manifest.json")
+    manifest = own.get(out.stem, "manifest.json")
+    tables = ("summary.csv", "comparison.csv", "improvement.csv", "costs.csv", "study-arms.csv")
     for name in (manifest, "metrics.csv", *tables):
         out.with_name(name).write_text(options.config or "")
     out.with_name("figures").mkdir(exist_ok=True)
@@ -137,7 +139,7 @@ def make_tree(root: Path) -> Tree:
     shutil.copytree(ROOT / "config", root / "config")
     _write(root / "config/config.yaml", PRESET)
     for stage, reach in REACHES.items():
-        seeded = stage not in {"tasks", "collect", "report", "verify"}
+        seeded = stage not in {"tasks", "collect", "report", "study", "verify"}
         text = FAKE_STAGE.format(reach=reach, many_seeds=seeded)
         _write(root / f"pipeline/{stage}.py", text)
     _write(root / "smac_core/acting.py", "from kernels.policy import act\n")
