@@ -24,8 +24,7 @@ rule tasks:
     params:
         **plan.params("tasks"),
     shell:
-        "python -m {params.module} --config {params.cfg:q} {params.job}"
-        " --out {output.tasks:q} > {log:q} 2>&1"
+        "python -m {params.module} --config {params.cfg:q} {params.job} --out {output.tasks:q} > {log:q} 2>&1"
 
 
 rule collect:
@@ -57,7 +56,8 @@ for group in plan.groups("meta_train"):
             group.rule
         input:
             tasks="<results>/{env}/tasks.json",
-            transitions="<results>/{env}/collect/transitions.zarr",
+            transitions=plan.offline_data,
+            expert=plan.expert,
         output:
             checkpoint=group.paths("meta_train/checkpoint.safetensors"),
             metrics=group.paths("meta_train/metrics.csv"),
@@ -74,8 +74,7 @@ for group in plan.groups("meta_train"):
         params:
             **plan.params("meta_train", group),
         shell:
-            "python -m {params.module} --config {params.cfg:q} {params.job}"
-            " --tasks {input.tasks:q} --transitions {input.transitions:q} --out {output.checkpoint:q} > {log:q} 2>&1"
+            "python -m {params.module} --config {params.cfg:q} {params.job} --tasks {input.tasks:q} --transitions {input.transitions:q} --out {output.checkpoint:q} > {log:q} 2>&1"
 
 
 for group in plan.groups("rollout"):
@@ -177,7 +176,7 @@ for group in plan.groups("evaluate"):
             group.rule
         input:
             tasks="<results>/{env}/tasks.json",
-            transitions="<results>/{env}/collect/transitions.zarr",
+            transitions=plan.offline_data,
             checkpoint=plan.checkpoint("after", group),
         output:
             returns=directory(group.paths("round{round}/evaluate/returns.zarr")),
@@ -197,4 +196,5 @@ for group in plan.groups("evaluate"):
             " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q} --out {output.returns:q} > {log:q} 2>&1"
 
 
+include: "pipeline/experts.smk"
 include: "pipeline/report.smk"

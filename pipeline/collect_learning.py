@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.cli import Progress
 from pipeline.collection import LABELS, Collection, collect_initial, untrained_agent
+from pipeline.expert_policy import told_latents
 from pipeline.training import Resume, resume_state, single_thread
 from smac_core.adaptation import MetaTest
 from smac_core.agent import Agent, Posteriors, make_agent
@@ -72,9 +73,8 @@ class LearningCollector:
                 found=self.config.networks.latent_dim,
                 fix="raise collect.networks.latent_dim, or set collect.policy: pearl",
             )
-        padded = np.zeros((len(scaled), self.config.networks.latent_dim), dtype=np.float32)
-        padded[:, : scaled.shape[1]] = scaled
-        return padded
+        parameters = self.collection.tasks.parameters
+        return told_latents(self.env, parameters, self.config.networks.latent_dim)
 
     def agent(self) -> Agent:
         """Return the acting side of the learner."""
@@ -295,8 +295,22 @@ def collect_with_learner(collection: Collection, out: Path, key: Mapping[str, ob
     Returns:
         The resume state: its rows are the learning curve.
     """
+    return learn(LearningCollector(collection), out, key)
+
+
+def learn(collector: LearningCollector, out: Path, key: Mapping[str, object]) -> Resume:
+    """Train a collector, from where a killed run stopped.
+
+    Args:
+        collector: Is trained, and its collection is appended to.
+        out: The declared output; the resume state lives beside it.
+        key: What else the result depends on.
+
+    Returns:
+        The resume state: its rows are the learning curve.
+    """
+    collection = collector.collection
     config = collection.config
-    collector = LearningCollector(collection)
     resume = resume_state(out, {**key, "section": asdict(config)})
     saved = resume.load()
     if saved is None:

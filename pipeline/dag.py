@@ -171,6 +171,35 @@ class Plan:
 
         return paths
 
+    def offline_data(self, wildcards: Any) -> str:
+        """Finds the store that a method learns from before it acts.
+
+        Args:
+            wildcards: Of the job.
+
+        Returns:
+            The experts' demonstrations for a method that needs them, else the collected data.
+        """
+        stage = "demonstrations" if self._guided(wildcards.method) else "collect"
+        return f"{self.run.results}/{wildcards.env}/{stage}/transitions.zarr"
+
+    def expert(self, wildcards: Any) -> list[str]:
+        """Finds the expert that a method may ask while it trains.
+
+        Args:
+            wildcards: Of the job.
+
+        Returns:
+            Its checkpoint, for a method that needs experts; it lies where that method looks.
+        """
+        if not self._guided(wildcards.method):
+            return []
+        return [f"{self.run.results}/{wildcards.env}/experts/checkpoint.safetensors"]
+
+    def _guided(self, method: str) -> bool:
+        offline = self._once(cf.offline_method, self.run, method)
+        return "experts" in self._once(cf.method_config, self.run, offline).needs
+
     def last_store(
         self, stage: str, when: Literal["before", "with"], group: SeedGroup
     ) -> Callable[[Any], list[str]]:

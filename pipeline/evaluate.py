@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -55,6 +56,15 @@ def _test_arms(test: MetaTest, *, floors: bool) -> dict[str, Arm]:
     if floors:
         arms["test_nothing"] = test.floor(do_nothing, NOTHING_EPISODE)
         arms["test_random"] = test.floor(act_at_random, RANDOM_EPISODE)
+    return arms
+
+
+def _curve_arms(test: MetaTest, numbers: Sequence[int]) -> dict[str, Arm]:
+    """Measure the held-out tasks after other numbers of exploration episodes."""
+    arms = {}
+    for number in numbers:
+        config = replace(test.config, episodes=number + 1, exploration_episodes=number)
+        arms[f"test_explored_{number}"] = replace(test, config=config).online()[0]
     return arms
 
 
@@ -118,7 +128,9 @@ def measure(
             (args.seed, purpose),
         )
 
-    arms = _test_arms(meta_test(list(tasks.test), EVALUATE_TEST), floors=args.round == 0)
+    held_out = meta_test(list(tasks.test), EVALUATE_TEST)
+    arms = _test_arms(held_out, floors=args.round == 0)
+    arms |= _curve_arms(held_out, config.exploration_curve)
     contexts = offline_contexts(
         offline, train_ids, model.slices[1], whole_episodes=model.agent.needs_order
     )

@@ -61,6 +61,22 @@ class CollectConfig:
 
 
 @dataclass(frozen=True)
+class ExpertsConfig(CollectConfig):
+    """How the expert learns that shows the training tasks to methods which need one."""
+
+    policy: Literal["task-conditioned"] = "task-conditioned"
+
+
+@dataclass(frozen=True)
+class DemonstrationsConfig:
+    """What the expert shows of every training task."""
+
+    seed: int = 0
+    episodes: int = 20  # a training task
+    sample: bool = False  # draw the expert's actions; else take their means
+
+
+@dataclass(frozen=True)
 class MetaTrainConfig:
     """The offline phase."""
 
@@ -118,6 +134,8 @@ class EvaluateConfig:
     agent: str = "smac_core.smac_agent:load"  # builds the acting side; a method's `agent` sets it
     train_tasks: int = 30  # how many training tasks are measured too
     save_paths: bool = True
+    # Also measured after so many exploration episodes, each number from scratch.
+    exploration_curve: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +196,7 @@ class RunConfig:
 StageConfig = (
     TasksConfig
     | CollectConfig
+    | DemonstrationsConfig
     | MetaTrainConfig
     | RolloutConfig
     | RelabelConfig
@@ -188,6 +207,8 @@ StageConfig = (
 STAGES: dict[str, type[StageConfig]] = {
     "tasks": TasksConfig,
     "collect": CollectConfig,
+    "experts": ExpertsConfig,
+    "demonstrations": DemonstrationsConfig,
     "meta_train": MetaTrainConfig,
     "rollout": RolloutConfig,
     "relabel": RelabelConfig,
@@ -195,7 +216,8 @@ STAGES: dict[str, type[StageConfig]] = {
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
 }
-ENV_STAGES = ("tasks", "collect")  # their outputs belong to an environment, not to a method
+# Their outputs belong to an environment, not to a method.
+ENV_STAGES = ("tasks", "collect", "experts", "demonstrations")
 
 NEEDS = ("rewards", "order", "experts")  # what a method may declare that it needs
 SOURCES = ("init", "prior", "posterior", "scripted", "expert")  # names in pipeline.store's order

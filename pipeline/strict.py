@@ -35,15 +35,18 @@ _AT_LEAST_ONE = {
     "seeds_per_learner", "tasks_per_iteration", "tasks_per_round", "train_tasks",
     "trajectories_per_task", "updates_per_graph", "action_embedding", "obs_embedding",
     "reward_embedding", "advantage_head", "inner_rows", "inner_steps", "layer_latent_dim",
-    "outer_rows", "test_steps", "value",
+    "outer_rows", "test_steps", "value", "demonstrations", "draws_per_task", "evaluate_repeats",
+    "exploration_curve", "outer_episodes", "updates_per_batch",
 }  # fmt: skip
 _ABOVE_ZERO = {
     "actor_learning_rate", "awac_temperature", "confidence", "critic_learning_rate",
-    "learning_rate", "reward_scale", "action_std", "head_weight", "initial_rate", "max_weight",
-    "policy_learning_rate", "rate_learning_rate", "ratio_limits", "value_learning_rate",
+    "learning_rate", "reward_scale", "action_std", "head_weight", "initial_rate", "initial_std",
+    "max_weight", "policy_learning_rate", "rate_learning_rate", "ratio_limits",
+    "value_learning_rate",
 }  # fmt: skip
 _AT_MOST_ONE = {
-    "confidence", "discount", "relabel_probability", "target_mix", "target_update_rate",
+    "confidence", "discount", "gae_lambda", "relabel_probability", "target_mix",
+    "target_update_rate",
 }  # fmt: skip
 _SEEDS = {"seed", "seeds"}
 _BRANCH = re.compile(r"(int|str|float|bool|none)$|.*[\[(]")

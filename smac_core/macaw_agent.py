@@ -188,7 +188,8 @@ def load(
             )
     import torch  # noqa: PLC0415
 
-    from smac_core.maml.learner import initial_meta, to_meta  # noqa: PLC0415
+    from smac_core.maml.learner import initial_meta  # noqa: PLC0415
+    from smac_core.maml.meta_learner import to_groups  # noqa: PLC0415
     from smac_core.maml.objective import Objective  # noqa: PLC0415
     from smac_core.networks import Shapes  # noqa: PLC0415
 
@@ -207,4 +208,4 @@ def load(
         if held != shape:
             raise CheckpointError(f"{name} does not fit", expected=shape, found=held, fix=fix)
     objective = Objective(config, networks.action_std)
-    return GradientAgent(to_meta(groups, torch.device("cpu")), objective, env)
+    return GradientAgent(to_groups(groups, torch.device("cpu")), objective, env)

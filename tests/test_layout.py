@@ -129,7 +129,8 @@ def test_the_snakefile_is_short():
 
 
 def test_every_rule_of_a_stage_has_the_same_parts():
-    text = (ROOT / "Snakefile").read_text() + (ROOT / "pipeline/report.smk").read_text()
+    files = ("Snakefile", "pipeline/experts.smk", "pipeline/report.smk")
+    text = "".join((ROOT / file).read_text() + "\n\n" for file in files)
     head = r'^(?:rule (\w+)|for group in plan\.groups\("(\w+)"\)):\n(.*?)(?=^\S|\Z)'
     found = re.findall(head, text, re.MULTILINE | re.DOTALL)
     rules = {plain or grouped: (bool(grouped), body) for plain, grouped, body in found}

@@ -119,6 +119,15 @@ settings:
       initial_steps: 40
       networks: &tiny {encoder: [8], decoder: [8], critic: [8, 8], policy: [8, 8]}
       learner: &learner {num_tasks: 2, rows_per_task: 8, context_size: 4, log_every: 5}
+    experts:
+      initial_steps: 40
+      iterations: 1
+      tasks_per_iteration: 2
+      updates_per_iteration: 5
+      visit: {prior_steps: 20, posterior_steps: 20}
+      networks: *tiny
+      learner: *learner
+    demonstrations: {episodes: 2}
     meta_train: {updates: 12, networks: *tiny, learner: *learner}
     rollout: {tasks_per_round: 2, visit: {prior_steps: 40, posterior_steps: 40, context_size: 8}}
     relabel: {context_size: 8}
@@ -129,6 +138,8 @@ settings:
 """
 _FILES = {
     "collect": "collect/transitions.zarr",
+    "experts": "experts/checkpoint.safetensors",
+    "demonstrations": "demonstrations/transitions.zarr",
     "meta_train": "meta_train/checkpoint.safetensors",
     "rollout": "rollout/transitions.zarr",
     "relabel": "relabel/rewards.zarr",
@@ -156,7 +167,7 @@ class Run:
         folder = self.root / "results" / env
         if stage == "tasks":
             return folder / "tasks.json"
-        if stage not in {"collect", "meta_train"}:
+        if stage not in {*cf.ENV_STAGES, "meta_train"}:
             folder = folder / method / f"seed{seed}" / f"round{number}"
         elif stage == "meta_train":
             folder = folder / ("smac" if method == "oracle" else method) / f"seed{seed}"
@@ -172,7 +183,7 @@ class Run:
         before = number - (stage in {"rollout", "finetune"})
         past = range(1, number + (stage == "finetune"))
         offline = {"tasks": self.path("tasks", **who)}
-        if stage != "collect":
+        if stage not in cf.ENV_STAGES:
             offline["transitions"] = self.path("collect", **who)
         start = {"checkpoint": self.checkpoint(0 if stage == "relabel" else before, **who)}
         stores = {
@@ -180,7 +191,9 @@ class Run:
             "rewards": [self.path("relabel", r, **who) for r in past],
         }
         given: dict[str, Any] = {"config": self.root / "preset.yaml", "env": who["env"]}
-        if stage not in {"tasks", "collect"}:
+        if stage == "demonstrations":
+            given["checkpoint"] = self.path("experts", **who)
+        if stage not in cf.ENV_STAGES:
             given |= {"method": who["method"], "seed": who["seed"]}
         if stage in {"rollout", "relabel", "finetune", "evaluate"}:
             given |= {"round": number, **start}
@@ -235,6 +248,7 @@ def _fill(run: Run) -> None:
     jobs: list[tuple[str, tuple[int, ...], dict[str, Any]]] = []
     for env in ("point-robot", "cheetah-vel"):
         jobs += [(stage, (), {"env": env}) for stage in ("tasks", "collect", "meta_train")]
+    jobs += [("experts", (), {}), ("demonstrations", (), {})]
     jobs += [("meta_train", (), {"method": "meta-bc"})]
     jobs += [("evaluate", (0,), {}), ("evaluate", (0,), {"method": "meta-bc"})]
     for method, last in (("smac", 2), ("oracle", 1)):

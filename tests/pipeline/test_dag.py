@@ -17,7 +17,16 @@ from smac_core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTING = ("rollout", "relabel", "evaluate")
-STAGES = ("tasks", "collect", "meta_train", *ACTING, "finetune", "report")
+STAGES = (
+    "tasks",
+    "collect",
+    "experts",
+    "demonstrations",
+    "meta_train",
+    *ACTING,
+    "finetune",
+    "report",
+)
 
 
 @pytest.fixture
@@ -325,3 +334,16 @@ def test_the_plan_is_light():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_only_a_method_that_needs_experts_reads_demonstrations():
+    plan = Plan(run_of(methods=["gmps", "maml-pg", "smac"]))
+    demonstrated = "results/point-robot/demonstrations/transitions.zarr"
+    assert plan.offline_data(wildcards(method="gmps")) == demonstrated
+    assert plan.expert(wildcards(method="gmps")) == [
+        "results/point-robot/experts/checkpoint.safetensors"
+    ]
+    for method in ("maml-pg", "smac"):
+        collected = "results/point-robot/collect/transitions.zarr"
+        assert plan.offline_data(wildcards(method=method)) == collected
+        assert plan.expert(wildcards(method=method)) == []

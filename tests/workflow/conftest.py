@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUMBING = [
     "Snakefile",
     "pipeline/common.smk",
+    "pipeline/experts.smk",
     "pipeline/report.smk",
     *(f"pipeline/{name}.py" for name in ("__init__", "config", "layers", "sections", "strict")),
     *(f"pipeline/{name}.py" for name in ("dag", "groups", "imports")),
@@ -26,6 +27,8 @@ PLUMBING = [
 REACHES = {
     "tasks": "",
     "collect": "import smac_core.acting",
+    "experts": "import smac_core.acting",
+    "demonstrations": "import smac_core.acting",
     "meta_train": "from kernels import sample",
     "rollout": "import smac_core.acting",
     "relabel": "from kernels.relabel import decode",

@@ -1,0 +1,168 @@
+"""The policy: parameters, densities for training, and plain layers for acting.
+
+A policy is a dictionary of tensors: ``{layer}.weight``, ``{layer}.bias``, ``log_std``, and
+``shift``, the learned vector that stands beside every observation ("bias transformation").
+Source: baselines.md section 4, "Networks".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smac_core.gmps.config import GmpsNetworkConfig
+from smac_core.losses import HALF_LOG_TWO_PI
+from smac_core.maml.config import MamlNetworkConfig
+from smac_core.maml.networks import forward, initial_network
+from smac_core.networks import Shapes
+
+SMALLEST_STD = 1e-6
+
+
+def initial_policy(
+    rng: np.random.Generator, shapes: Shapes, networks: GmpsNetworkConfig
+) -> dict[str, np.ndarray]:
+    """Draw a policy.
+
+    Args:
+        rng: Generator.
+        shapes: Sizes of the environment.
+        networks: Widths.
+
+    Returns:
+        Arrays by name, float32.
+    """
+    sizes = (shapes.obs_dim + networks.bias_dim, *networks.policy, shapes.action_dim)
+    arrays = initial_network(rng, sizes, MamlNetworkConfig(layer="plain"))
+    arrays["log_std"] = np.full(shapes.action_dim, math.log(networks.initial_std), np.float32)
+    if networks.bias_dim:
+        arrays["shift"] = np.ones(networks.bias_dim, dtype=np.float32)
+    return arrays
+
+
+def mean_action(policy: Mapping[str, Tensor], obs: Tensor) -> Tensor:
+    """Compute the mean action, which has no bounds.
+
+    Args:
+        policy: Parameters.
+        obs: ``[N, obs_dim]``.
+
+    Returns:
+        ``[N, action_dim]``.
+    """
+    if "shift" in policy:
+        obs = torch.cat((obs, policy["shift"].expand(obs.shape[0], -1)), dim=-1)
+    return forward(policy, obs)[0]
+
+
+def log_prob(policy: Mapping[str, Tensor], obs: Tensor, action: Tensor) -> Tensor:
+    """Compute log N(a; mean(s), std²).
+
+    Args:
+        policy: Parameters.
+        obs: ``[N, obs_dim]``.
+        action: ``[N, action_dim]``.
+
+    Returns:
+        ``[N]`` (nats).
+    """
+    log_std = policy["log_std"].clamp(min=math.log(SMALLEST_STD))
+    scaled = (action - mean_action(policy, obs)) * (-log_std).exp()
+    return (-0.5 * scaled.square() - log_std - HALF_LOG_TWO_PI).sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class ActingPolicies:
+    """P policies as plain layers in NumPy; the learned vector is part of the first bias.
+
+    Args:
+        weight: Of each layer ``[P, in, out]`` float32.
+        bias: Of each layer ``[P, out]`` float32.
+        std: ``[P, action_dim]`` float32.
+    """
+
+    weight: tuple[np.ndarray, ...]
+    bias: tuple[np.ndarray, ...]
+    std: np.ndarray
+
+    def mean(self, rows: np.ndarray, obs: np.ndarray) -> np.ndarray:
+        """Compute unbounded mean actions, each by its own policy.
+
+        Args:
+            rows: ``[n]`` which policy; with one policy it is taken throughout.
+            obs: ``[n, obs_dim]`` float32.
+
+        Returns:
+            ``[n, action_dim]`` float32.
+        """
+        everyone = len(self.std) == 1 or np.array_equal(rows, np.arange(len(self.std)))
+        x = obs[:, None, :].astype(np.float32)
+        for number, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
+            own = (weight, bias) if everyone else (weight[rows], bias[rows])
+            x = np.maximum(x, 0.0) if number else x
+            # Row by row, not one product: a row's result must not depend on the others.
+            x = np.matmul(x, own[0]) + own[1][:, None, :]
+        mean: np.ndarray = x[:, 0]
+        return mean
+
+    def act(
+        self, rows: np.ndarray, obs: np.ndarray, noise: np.ndarray, *, sample: bool
+    ) -> np.ndarray:
+        """Choose actions, cut to the bounds of the environments.
+
+        Args:
+            rows: ``[n]`` which policy.
+            obs: ``[n, obs_dim]`` float32.
+            noise: ``[n, action_dim]`` float32 standard normal.
+            sample: Draw from the Gaussian; else take its mean.
+
+        Returns:
+            ``[n, action_dim]`` float32 in [-1, 1].
+        """
+        action = self.mean(rows, obs)
+        if sample:
+            std = self.std if len(self.std) == 1 else self.std[rows]
+            action = action + std * noise
+        clipped: np.ndarray = np.clip(action, -1.0, 1.0).astype(np.float32)
+        return clipped
+
+    def finite(self) -> bool:
+        """Tell whether every number is finite."""
+        return all(np.isfinite(array).all() for array in (*self.weight, *self.bias, self.std))
+
+
+def acting_policies(stacked: Mapping[str, Tensor]) -> ActingPolicies:
+    """Hand policies to NumPy.
+
+    Args:
+        stacked: Parameters whose first axis is the policy.
+
+    Returns:
+        The layers.
+    """
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in stacked.items()}
+    weights: list[np.ndarray] = []
+    biases: list[np.ndarray] = []
+    while f"{len(weights)}.weight" in arrays:
+        number = len(weights)
+        weights.append(arrays[f"{number}.weight"])
+        biases.append(arrays[f"{number}.bias"])
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever asks `finite` wants to tell
+        return _collapsed(arrays, weights, biases)
+
+
+def _collapsed(
+    arrays: Mapping[str, np.ndarray], weights: list[np.ndarray], biases: list[np.ndarray]
+) -> ActingPolicies:
+    """Let the learned vector be part of the first bias."""
+    if "shift" in arrays:
+        inputs = weights[0].shape[1] - arrays["shift"].shape[1]
+        biases[0] = biases[0] + np.einsum("ps,pso->po", arrays["shift"], weights[0][:, inputs:])
+        weights[0] = np.ascontiguousarray(weights[0][:, :inputs])
+    std = np.exp(np.maximum(arrays["log_std"], math.log(SMALLEST_STD)))
+    return ActingPolicies(tuple(weights), tuple(biases), std.astype(np.float32))

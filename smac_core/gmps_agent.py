@@ -1,0 +1,208 @@
+"""GMPS and MAML-PG behind ``smac_core.meta_agent``: policy-gradient steps on what was explored.
+
+Acting is NumPy; torch, which adaptation needs, is imported when an agent is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smac_core.envs.definition import Environment
+from smac_core.envs.episodes import Episodes
+from smac_core.errors import CheckpointError, NonFiniteError
+from smac_core.gmps.advantages import inner_advantages
+from smac_core.gmps.config import GmpsConfig, GmpsNetworkConfig
+from smac_core.meta_agent import Context, Diagnosis, MetaAgent, join_contexts, no_posterior
+
+if TYPE_CHECKING:
+    from smac_core.gmps.objective import Meta, Objective
+
+GROUPS = ("policy", "rates")
+
+
+class PolicyGradientAgent(MetaAgent):
+    """Explores with samples of the meta-learned policy, takes the inner steps, acts by the mean.
+
+    Every meta-episode is adapted alone, so that its numbers do not depend on what is adapted beside
+    it. Episodes after the adaptation are not learned from: another policy played them.
+
+    Args:
+        meta: The meta-learned parameters.
+        objective: The method's inner step.
+
+    Source: baselines.md section 4, "SMAC-protocol adaptation".
+    """
+
+    needs_steps = False
+    needs_order = True
+
+    def __init__(self, meta: Meta, objective: Objective) -> None:
+        from smac_core.gmps.learner import stacked  # noqa: PLC0415
+        from smac_core.gmps.policy import acting_policies  # noqa: PLC0415
+
+        self.meta, self.objective = meta, objective
+        self._unadapted = acting_policies(stacked(meta))
+        self.begin_task(0)
+
+    def begin_task(self, num: int) -> None:
+        """Return to the meta-learned policy."""
+        one = self._unadapted
+        self._weight = [np.repeat(weight, num, axis=0) for weight in one.weight]
+        self._bias = [np.repeat(bias, num, axis=0) for bias in one.bias]
+        self._adapted = np.zeros(num, dtype=bool)
+        self._memory: list[list[Context]] = [[] for _ in range(num)]
+
+    def act(
+        self, rows: np.ndarray, obs: np.ndarray, noise: np.ndarray, *, explore: bool
+    ) -> np.ndarray:
+        """Sample the meta-learned policy while exploring; else take the mean of each row's own."""
+        from smac_core.gmps.policy import ActingPolicies  # noqa: PLC0415
+
+        if explore and not self._adapted[rows].any():
+            return self._unadapted.act(np.zeros(len(rows), np.int64), obs, noise, sample=True)
+        std = np.repeat(self._unadapted.std, len(self._memory), axis=0)
+        own = ActingPolicies(tuple(self._weight), tuple(self._bias), std)
+        if len(std) == 1:  # one policy serves all rows, as there is only one row
+            rows = np.zeros(len(rows), np.int64)
+        return own.act(rows, obs, noise, sample=explore)
+
+    def observe_episodes(self, rows: np.ndarray, episodes: Episodes) -> None:
+        """Remember what the meta-learned policy explored."""
+        for place, row in enumerate(rows):
+            if self._adapted[row]:
+                continue
+            steps = int(episodes.length[place])
+            obs = episodes.obs[place, :steps]
+            self._memory[row].append(
+                Context(
+                    obs=obs,
+                    action=episodes.action[place, :steps],
+                    reward=episodes.reward[place, :steps],
+                    next_obs=obs,  # nothing reads it: returns need no bootstrap
+                    terminated=np.zeros(steps, dtype=bool),
+                    episode=np.zeros(steps, dtype=np.int64),
+                    t=np.arange(steps),
+                )
+            )
+
+    def adapt(self, rows: np.ndarray) -> None:
+        """Take the inner steps on what was explored, from the meta-learned policy.
+
+        Raises:
+            NonFiniteError: The steps diverged.
+        """
+        for row in rows:
+            if not self._adapted[row]:
+                self._adapt(int(row), join_contexts(self._memory[row]))
+
+    def given(self, contexts: Sequence[Context]) -> None:
+        """Begin anew and take the inner steps on these episodes, as if they were on-policy.
+
+        Raises:
+            NonFiniteError: The steps diverged.
+        """
+        self.begin_task(len(contexts))
+        for row, context in enumerate(contexts):
+            self._adapt(row, context)
+
+    def _adapt(self, row: int, context: Context) -> None:
+        import torch  # noqa: PLC0415
+
+        from smac_core.gmps.objective import PolicyRows  # noqa: PLC0415
+        from smac_core.gmps.policy import acting_policies, log_prob  # noqa: PLC0415
+
+        config = self.objective.config
+        obs, action, advantage = _padded(context, config)
+        seen, done, gain = (
+            torch.from_numpy(a.reshape(-1, *a.shape[2:])) for a in (obs, action, advantage)
+        )
+        behaviour = log_prob(self.meta["policy"], seen, done).detach()
+        explored = PolicyRows(seen, done, gain, behaviour)
+        adapted, _ = self.objective.adapt(self.meta, explored, config.test_steps)
+        own = acting_policies({name: tensor[None] for name, tensor in adapted.items()})
+        if not own.finite():
+            raise NonFiniteError(
+                "the inner steps diverged",
+                where=f"meta-episode {row}, {len(context)} transitions",
+                fix="train with a lower initial_rate or learning_rate",
+            )
+        for held, new in zip((*self._weight, *self._bias), (*own.weight, *own.bias), strict=True):
+            held[row] = new[0]
+        self._adapted[row] = True
+
+    def diagnosis(self) -> Diagnosis:
+        """Tell that there is no posterior."""
+        return no_posterior(len(self._memory))
+
+
+def _padded(context: Context, config: GmpsConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lay episodes side by side, with their advantages; the longest gives the width."""
+    numbers, which = np.unique(context.episode, return_inverse=True)
+    length = np.bincount(which, minlength=len(numbers))
+    shape = (len(numbers), int(length.max()))
+    place = np.arange(len(which)) - np.repeat(np.cumsum(length) - length, length)
+
+    def padded(array: np.ndarray) -> np.ndarray:
+        out = np.zeros((*shape, *array.shape[1:]), dtype=np.float32)
+        out[which, place] = array
+        return out
+
+    obs = padded(context.obs)
+    advantage = inner_advantages(obs, padded(context.reward), length, config)
+    return obs, padded(context.action), advantage
+
+
+def _from_json(cls: type[Any], document: Mapping[str, Any]) -> Any:
+    """Build a flat configuration from JSON, in which tuples are lists."""
+    return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in document.items()})
+
+
+def load(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], env: Environment
+) -> PolicyGradientAgent:
+    """Build the agent of a checkpoint.
+
+    Args:
+        tensors: Arrays as ``group/name``.
+        metadata: What the checkpoint says of itself.
+        env: The environment.
+
+    Returns:
+        The agent.
+
+    Raises:
+        CheckpointError: Made by another algorithm, or for another environment's shapes.
+    """
+    fix = "pass the checkpoint that pipeline.gmps_train made for this environment"
+    if metadata.get("algorithm") != "gmps":
+        found = metadata.get("algorithm")
+        raise CheckpointError(
+            "no checkpoint of GMPS or MAML-PG", expected="algorithm gmps", found=found, fix=fix
+        )
+    import torch  # noqa: PLC0415
+
+    from smac_core.gmps.learner import initial_meta  # noqa: PLC0415
+    from smac_core.gmps.objective import Objective  # noqa: PLC0415
+    from smac_core.maml.meta_learner import to_groups  # noqa: PLC0415
+    from smac_core.networks import Shapes  # noqa: PLC0415
+
+    torch.set_num_threads(1)  # as every stage: two seeds side by side use two cores
+    networks: GmpsNetworkConfig = _from_json(GmpsNetworkConfig, metadata["networks"])
+    config: GmpsConfig = _from_json(GmpsConfig, metadata["learner"])
+    drawn = initial_meta(Shapes(env.obs_dim, env.action_dim), networks, config, 0)
+    groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
+    for group, part in drawn.items():
+        for name, array in part.items():
+            held = tensors.get(f"{group}/{name}")
+            if held is None or held.shape != array.shape:
+                raise CheckpointError(
+                    f"{group}/{name} does not fit",
+                    expected=array.shape,
+                    found="none" if held is None else held.shape,
+                    fix=fix,
+                )
+            groups[group][name] = held
+    return PolicyGradientAgent(to_groups(groups, torch.device("cpu")), Objective(config))

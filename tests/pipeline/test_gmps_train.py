@@ -1,0 +1,259 @@
+"""Stages `experts`, `demonstrations` and `meta_train` of GMPS, and what they refuse."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import cli, demonstrations, evaluate, gmps_train
+from pipeline.checkpoint import read_checkpoint, write_checkpoint
+from pipeline.expert_policy import read_expert
+from pipeline.store import read_store, write_store
+from pipeline.task_list import read_tasks
+from smac_core.envs.point_robot import PointRobot
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = """
+envs: [point-robot]
+methods: [gmps, maml-pg]
+rounds: 0
+settings:
+  point-robot:
+    demonstrations: {{episodes: 2}}
+    evaluate:
+      train_tasks: 3
+      exploration_curve: [4]
+      adaptation: {{repeats: 2, context_size: 8}}
+  point-robot/gmps: &tiny
+    meta_train:
+      iterations: 3
+      demonstrations: {shown}
+      networks: {{policy: [8, 8]}}
+      learner:
+        exploration_episodes: 2
+        updates_per_batch: 2
+        outer_rows: 5
+        aggregate_every: {aggregate}
+        initial_rate: {rate}
+  point-robot/maml-pg:
+    meta_train:
+      iterations: 3
+      networks: {{policy: [8, 8]}}
+      learner: {{exploration_episodes: 2, updates_per_batch: 2, initial_rate: 0.1}}
+"""
+
+
+class Stage:
+    """The stages on the tiny data of `finished`, with their own preset."""
+
+    def __init__(self, finished, folder: Path, **settings) -> None:
+        self.finished, self.folder = finished, folder
+        values = {"shown": 2, "aggregate": 2, "rate": 0.1} | settings
+        self.preset = folder / "preset.yaml"
+        self.preset.write_text(TINY.format(**values))
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out" / "checkpoint.safetensors"
+
+    def words(self, method: str = "gmps", **changes) -> list[str]:
+        data = "demonstrations" if method == "gmps" else "collect"
+        given = {
+            "config": self.preset,
+            "env": "point-robot",
+            "method": method,
+            "seed": 0,
+            "tasks": self.finished.path("tasks"),
+            "transitions": self.finished.path(data),
+            "out": self.out,
+        } | changes
+        words = []
+        for name, value in given.items():
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        return words
+
+    def call(self, method: str = "gmps", **changes) -> int:
+        return cli.run(gmps_train.run, gmps_train.make_parser(), self.words(method, **changes))
+
+
+@pytest.fixture
+def stage(finished, tmp_path):
+    return Stage(finished, tmp_path)
+
+
+def test_demonstrations_are_the_experts(finished):
+    env = PointRobot()
+    tasks = read_tasks(finished.path("tasks"), env)
+    store = read_store(finished.path("demonstrations"), "transitions", env_id=env.env_id)
+    assert store.attributes["reward_source"] == "environment"
+    assert set(store.arrays["meta/episode_source"].tolist()) == {4}
+    owner = store.arrays["meta/episode_task_id"]
+    np.testing.assert_array_equal(owner, np.repeat(tasks.train, 2))
+    expert = read_expert(finished.path("experts"), env, tasks.parameters, tasks.train)
+    for episode in (0, 5):
+        rows = slice(episode * 20, episode * 20 + 20)
+        labels = expert.label(int(owner[episode]), store.arrays["data/obs"][rows])
+        np.testing.assert_array_equal(store.arrays["data/action"][rows], labels)
+
+
+@pytest.mark.parametrize("method", ["gmps", "maml-pg"])
+def test_it_writes_what_evaluate_reads(stage, method, tmp_path):
+    assert stage.call(method) == 0
+    checkpoint = read_checkpoint(stage.out, env_id="point-robot")
+    assert checkpoint.metadata["algorithm"] == "gmps"
+    assert int(checkpoint.tensors["num_updates"][0]) == 6
+    # Four tasks: two episodes of 20 steps, three times, and beside them one to be labelled once,
+    # or two of every adapted policy.
+    steps = 3 * 4 * 40 + 4 * 20 if method == "gmps" else 3 * 4 * 80
+    assert checkpoint.metadata["environment_steps"] == steps
+    lines = stage.out.with_name("metrics.csv").read_text().splitlines()
+    rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+    assert [float(row["iteration"]) for row in rows] == [1, 2, 3]
+    assert float(rows[-1]["environment_steps"]) == steps
+    page = (ROOT / "docs/metrics.md").read_text()
+    named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert set(rows[0]) <= named
+    assert not list(stage.out.parent.glob(".resume-*"))
+
+    returns = tmp_path / "round0" / "returns.zarr"
+    words = stage.words(method, checkpoint=stage.out, round=0, out=returns)
+    assert cli.run(evaluate.run, evaluate.make_parser(), words) == 0
+    arrays = read_store(returns, "evaluation").arrays
+    assert arrays["arms/test_online/episode_return"].shape[-1] == 3
+    assert arrays["arms/test_explored_4/episode_return"].shape[-1] == 5
+    for arm in ("test_online", "test_prior", "train_offline", "test_explored_4"):
+        assert np.isfinite(arrays[f"arms/{arm}/episode_return"]).all()
+
+
+def test_same_seed_same_bytes_and_other_seeds_differ(stage):
+    first, both, other = (stage.folder / n / "a.safetensors" for n in ("first", "both", "other"))
+    assert stage.call(out=first) == 0
+    assert stage.call(seed=[1, 0], out=[other, both]) == 0
+    assert both.read_bytes() == first.read_bytes()
+    assert other.read_bytes() != first.read_bytes()
+
+
+DYING = """
+import os, signal, sys
+from pipeline import cli, gmps_train, training
+
+training.SAVE_SECONDS = 0.0
+iterate = gmps_train.GmpsTrainer.iterate
+
+def iterate_or_die(self, tell):
+    return os.kill(os.getpid(), signal.SIGKILL) if self.iteration == 2 else iterate(self, tell)
+
+gmps_train.GmpsTrainer.iterate = iterate_or_die
+cli.stage_main(gmps_train.run, gmps_train.make_parser(), sys.argv[1:])
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(stage, monkeypatch):
+    quiet = stage.folder / "quiet" / stage.out.name
+    assert stage.call(out=quiet) == 0
+    words = [sys.executable, "-c", DYING, *stage.words()]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert not stage.out.exists()
+    seen = []
+    iterate = gmps_train.GmpsTrainer.iterate
+    monkeypatch.setattr(
+        gmps_train.GmpsTrainer,
+        "iterate",
+        lambda self, tell: (seen.append(self.iteration), iterate(self, tell))[1],
+    )
+    assert stage.call() == 0
+    assert seen == [2]
+    assert stage.out.read_bytes() == quiet.read_bytes()
+    found, expected = (path.with_name("metrics.csv") for path in (stage.out, quiet))
+    assert found.read_text() == expected.read_text()
+
+
+def told(capsys) -> str:
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def test_divergence_is_one_line_and_leaves_the_earlier_checkpoint(stage, capsys):
+    assert stage.call() == 0
+    before = stage.out.read_bytes()
+    assert Stage(stage.finished, stage.folder, rate="1.0e+30").call() == 2
+    assert "is not finite" in told(capsys)
+    assert stage.out.read_bytes() == before
+
+
+def test_data_without_experts_of_a_task_are_refused(stage, capsys, tmp_path):
+    assert stage.call(transitions=stage.finished.path("collect")) == 2
+    assert "gmps needs expert episodes of every training task" in told(capsys)
+    assert Stage(stage.finished, stage.folder, shown=3).call() == 2
+    assert "too few demonstrations of a task" in told(capsys)
+    found = read_checkpoint(stage.finished.path("experts"))
+    meta = {n: v for n, v in found.metadata.items() if n != "experts_of"}
+    partial = tmp_path / "partial" / "checkpoint.safetensors"
+    partial.parent.mkdir()
+    write_checkpoint(partial, found.tensors, meta | {"experts_of": [0, 2, 3]})
+    words = stage.finished.words(
+        "demonstrations", changes={"checkpoint": partial, "out": tmp_path / "no" / "a.zarr"}
+    )
+    assert cli.run(demonstrations.run, demonstrations.make_parser(), words) == 2
+    assert "none for 1, task 1 first" in told(capsys)
+
+
+def test_demonstrations_of_another_environment_are_refused(stage, capsys, tmp_path):
+    found = read_store(stage.finished.path("demonstrations"), "transitions")
+    other = tmp_path / "other.zarr"
+    write_store(other, "transitions", found.arrays, found.attributes | {"env_id": "ant-dir"})
+    assert stage.call(transitions=other) == 2
+    assert "expected point-robot" in told(capsys)
+
+
+def test_demonstrations_of_another_horizon_are_refused(stage, capsys, tmp_path):
+    found = read_store(stage.finished.path("demonstrations"), "transitions")
+    ends, cut = found.arrays["meta/episode_ends"].copy(), found.arrays["data/truncated"].copy()
+    ends[0] = 15
+    cut[14], cut[19] = True, False
+    short = stage.finished.rewrite(
+        stage.finished.path("demonstrations"),
+        tmp_path / "short.zarr",
+        meta__episode_ends=ends,
+        data__truncated=cut,
+    )
+    assert stage.call(transitions=short) == 2
+    line = told(capsys)
+    assert "demonstrations of another horizon" in line
+    assert "expected episodes of 20 steps" in line
+    assert "found 15 steps in episode 0" in line
+
+
+def test_labels_need_an_expert_that_can_be_asked(stage, capsys, tmp_path):
+    arrays = read_store(stage.finished.path("demonstrations"), "transitions")
+    alone = tmp_path / "alone" / "demonstrations" / "transitions.zarr"
+    alone.parent.mkdir(parents=True)
+    write_store(alone, "transitions", arrays.arrays, arrays.attributes)
+    assert stage.call(transitions=alone) == 2
+    assert "there is no such checkpoint" in told(capsys)
+    assert Stage(stage.finished, stage.folder, aggregate=0).call(transitions=alone) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("aggregate_every: 2", "ratio_limits: [2.0, 0.5]", "the lower first"),
+        ("exploration_episodes: 2", "exploration_episodes: 0", "nothing to learn from"),
+        ("aggregate_every: 2", "aggregate_every: 2\n        outer: policy-gradient", "aggregation"),
+        ("outer_rows: 5", "outer_rows: 0", "outer_rows"),
+        ("outer_rows: 5", "outer_row: 5", "outer_rows"),
+        ("outer_rows: 5", "rates: tensor", "rates"),
+    ],
+)
+def test_bad_keys_are_refused(stage, capsys, old, new, said):
+    stage.preset.write_text(stage.preset.read_text().replace(old, new, 1))
+    assert stage.call() == 2
+    assert said in told(capsys)
