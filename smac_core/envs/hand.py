@@ -23,6 +23,7 @@ HAND = slice(0, 3)  # of a state row: the hand's joint comes first
 # Shapes of `hand` touch those of `thing` and nothing else; the table is one of these.
 SCENE = """
 <mujoco model="{name}">
+  <compiler angle="radian"/>
   <option timestep="0.01" integrator="Euler" cone="elliptic" impratio="3">
     <flag island="disable"/>
   </option>

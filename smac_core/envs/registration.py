@@ -19,6 +19,7 @@ DEFINITIONS = (
     "smac_core.envs.walker_param:WalkerParam",
     "smac_core.envs.hopper_param:HopperParam",
     "smac_core.envs.sawyer_push:SawyerPush",
+    "smac_core.envs.sawyer_door:SawyerDoor",
 )
 
 # Registered without PyBullet, too; making one then says how to get it.

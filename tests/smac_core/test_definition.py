@@ -17,6 +17,7 @@ from smac_core.envs.hopper_param import HopperParam
 from smac_core.envs.humanoid_dir import HumanoidDir
 from smac_core.envs.point_robot import PointRobot
 from smac_core.envs.registration import DEFINITIONS
+from smac_core.envs.sawyer_door import SawyerDoor
 from smac_core.envs.sawyer_push import SawyerPush
 from smac_core.envs.walker_param import WalkerParam
 from smac_core.errors import ConfigError, TaskError
@@ -89,7 +90,7 @@ def test_tasks_are_checked() -> None:
 
 
 ENVS = [PointRobot(), CheetahVel(), AntDir(), HumanoidDir(), WalkerParam(), HopperParam()]
-ENVS += [AntGoalRing(), AntGoalRingFar(), SawyerPush()]
+ENVS += [AntGoalRing(), AntGoalRingFar(), SawyerPush(), SawyerDoor()]
 
 
 @pytest.mark.parametrize("env", ENVS, ids=[env.env_id for env in ENVS])

@@ -17,6 +17,7 @@ from smac_core.envs.episodes import BatchDriver, Episodes, Plan, concatenate
 from smac_core.envs.hopper_param import HopperParam
 from smac_core.envs.humanoid_dir import HumanoidDir
 from smac_core.envs.point_robot import PointRobot
+from smac_core.envs.sawyer_door import SawyerDoor
 from smac_core.envs.sawyer_push import SawyerPush
 from smac_core.envs.walker_param import WalkerParam
 from smac_core.errors import SimulationError
@@ -171,6 +172,7 @@ CASES: dict[str, tuple[Callable[[], Environment], int]] = {
     "ant-goal-ring": (AntGoalRing, 5),
     "humanoid-dir": (HumanoidDir, 5),
     "sawyer-push": (SawyerPush, 5),
+    "sawyer-door": (SawyerDoor, 5),
     "walker-param": (WalkerParam, 5),
     "hopper-param": (HopperParam, 5),
 }

@@ -26,6 +26,7 @@ from tests.smac_core.stairs import Stairs
 NAMES = ["SMAC/PointRobot-v0", "SMAC/CheetahVel-v0", "SMAC/AntDir-v0"]
 NAMES += ["SMAC/HumanoidDir-v0", "SMAC/WalkerParam-v0", "SMAC/HopperParam-v0"]
 NAMES += ["SMAC/AntGoalRing-v0", "SMAC/AntGoalRingFar-v0", "SMAC/SawyerPush-v0"]
+NAMES += ["SMAC/SawyerDoor-v0"]
 
 
 def definition_of(env: gymnasium.Env[Any, Any]) -> Environment:

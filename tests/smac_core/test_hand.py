@@ -15,6 +15,7 @@ from smac_core.agent import prior
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver, Controller, Episodes, Plan, Scripted
 from smac_core.envs.hand import HandPhysics, scene
+from smac_core.envs.sawyer_door import DOOR_MJCF, SawyerDoor, angle_of, handle
 from smac_core.envs.sawyer_push import CUBE_MJCF, SawyerPush
 from smac_core.errors import ConfigError
 from smac_core.planning import plan_episodes
@@ -76,6 +77,30 @@ class PlainPush(PlainTable):
         }[self.variant]
 
 
+class PlainDoor(PlainTable):
+    """``sawyer-door``."""
+
+    def __init__(self, task: np.ndarray, reward: str) -> None:
+        text = scene("plain", np.array([0.0, 0.4, 0.1]), DOOR_MJCF, mass=4.0, firm=0.9999)
+        super().__init__(text, task, reward)
+
+    def grasp(self) -> list[float]:
+        angle = float(self.data.qpos[7])
+        x = -0.2 + 0.28 * math.cos(angle) - 0.11 * math.sin(angle)
+        return [x, 1.0 - 0.28 * math.sin(angle) - 0.11 * math.cos(angle), 0.3]
+
+    def observe(self) -> np.ndarray:
+        return np.concatenate([self.hand(), self.grasp()])
+
+    def reward(self) -> float:
+        angle, wanted = float(self.data.qpos[7]), float(self.task[0])
+        worth = 10.0 * angle if angle <= wanted else max(0.0, 10.0 * (2.0 * wanted - angle))
+        reach = math.dist(self.grasp(), self.fingers())
+        if self.variant == "dense":
+            return worth - reach
+        return worth if reach < 0.1 else 0.0
+
+
 @dataclass(frozen=True)
 class Case:
     """An environment, what acts, and the same once more in plain MuJoCo."""
@@ -87,6 +112,7 @@ class Case:
 
 CASES = {
     "sawyer-push": Case(SawyerPush, PlainPush, ("push", "reach-distance", "distance", "sparse")),
+    "sawyer-door": Case(SawyerDoor, PlainDoor, ("gated", "dense")),
 }
 VARIANTS = [(name, reward) for name, case in CASES.items() for reward in case.rewards]
 
@@ -274,3 +300,68 @@ def test_the_cube_stays_on_the_table_and_upright() -> None:
     for _ in range(20):
         physics.step(np.zeros((1, 3), np.float32), np.ones(1, dtype=bool))
     assert physics.state[0, 9] == pytest.approx(0.02, abs=1e-3)
+
+
+# ---- sawyer-door ---------------------------------------------------------------------------------
+
+
+def test_targets_of_the_door_fill_their_range() -> None:
+    angles = SawyerDoor().sample_tasks(1337, 400, 100)
+    assert angles.min() == pytest.approx(0.04, abs=0.01)
+    assert angles.max() == pytest.approx(0.97, abs=0.01)
+
+
+def test_the_handle_tells_the_angle() -> None:
+    angle = np.linspace(-3.0, 3.0, 25)
+    np.testing.assert_allclose(angle_of(handle(angle)), angle, atol=1e-12)
+    np.testing.assert_allclose(handle(np.zeros(1)), [[0.08, 0.89, 0.3]])
+    opened = handle(np.array([np.pi / 2]))[0]  # the door's plane then points at the base
+    np.testing.assert_allclose(opened, [-0.31, 0.72, 0.3])
+    physics = SawyerDoor().make_physics(1)
+    data, model = physics.data[0], physics.model
+    assert model.joint("hinge").range.tolist() == [-3.0, 3.0]
+    assert model.joint("hinge").damping[0] == 100.0
+    data.qpos[7] = 0.7
+    mujoco.mj_forward(model, data)
+    np.testing.assert_allclose(data.geom("bar").xpos, handle(np.array([0.7]))[0])
+
+
+def test_the_reward_of_the_door_by_hand() -> None:
+    state = np.zeros((4, 18))
+    state[:, 7] = 0.3, 0.5, 0.9, 0.3
+    state[:, :3] = handle(state[:, 7]) + np.array([0.0, 0.0, 0.095])
+    state[3, 2] += 0.05  # the fingers are too far away
+    task = np.array([[0.4], [0.4], [0.4], [0.4]])
+    gated = SawyerDoor().reward(state, state, state, task)
+    np.testing.assert_allclose(gated, [3.0, 3.0, 0.0, 0.0], atol=1e-12)
+    dense = SawyerDoor(reward="dense").reward(state, state, state, task)
+    np.testing.assert_allclose(dense, [2.94, 2.94, -0.06, 2.89])
+
+
+def test_the_script_opens_the_door_as_far_as_asked() -> None:
+    env = SawyerDoor()
+    plan, episodes = run(env, Scripted(env), 40)
+    missed, success, opened = env.measure(episodes.path, episodes.length, plan.task).T
+    assert missed.mean() < 0.03
+    assert success.mean() > 0.9
+    assert success.tolist() == (missed < 0.05).tolist()
+    assert np.corrcoef(opened, plan.task[:, 0])[0, 1] > 0.98
+    idle = run(env, do_nothing)[1]
+    assert not idle.returns.any()
+    assert (idle.path == idle.path[:, :1]).all()
+
+
+def test_the_door_moves_when_it_is_pushed_and_else_stays() -> None:
+    env = SawyerDoor()
+    physics = env.make_physics(1)
+    physics.reset(env.initial_state(np.random.default_rng(0))[None], env.sample_tasks(0, 1, 0))
+    ways = ((0, 0, 1, 22), (1, 1, 0, 8), (0, 1, 0, 46), (0, 0, 0, 10))
+    for *way, steps in ways:
+        for _ in range(steps):
+            physics.step(np.array([way], np.float32), np.ones(1, dtype=bool))
+    assert physics.ok.all()
+    shut = physics.state[0, 7]
+    assert shut < -0.05  # pushed away from the base, through its handle
+    for _ in range(20):
+        physics.step(np.array([[0, -1, 0]], np.float32), np.ones(1, dtype=bool))
+    assert physics.state[0, 7] == pytest.approx(shut, abs=0.02)  # nothing pulls it back
