@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -27,11 +27,13 @@ from smac_core.adaptation import (
     do_nothing,
 )
 from smac_core.config import SliceConfig
+from smac_core.coverage import coverage
 from smac_core.dataset import Transitions
 from smac_core.envs.episodes import BatchDriver
-from smac_core.meta_agent import Context
+from smac_core.meta_agent import Context, join_contexts
 from smac_core.planning import EVALUATE_MATCHED, EVALUATE_OFFLINE, EVALUATE_TEST, EVALUATE_TRAIN
 
+_JUDGED = {"start_value", "discounted_return"}  # nan where no critic judges
 MANY_SEEDS = True  # one job may serve several seeds
 
 
@@ -68,22 +70,24 @@ def _curve_arms(test: MetaTest, numbers: Sequence[int]) -> dict[str, Arm]:
     return arms
 
 
-def _train_arms(test: MetaTest, offline: list[Context]) -> dict[str, Arm]:
+def _train_arms(test: MetaTest, offline: list[Context]) -> tuple[dict[str, Arm], list[Context]]:
     """Measure training tasks, where offline contexts exist: the shift of the paper's Figure 2.
 
     ``train_matched`` and ``train_offline`` differ in where the context comes from, and in nothing
-    else: same size, same sampling, same way to act.
+    else: same size, same sampling, same way to act. Comes with what was explored; the agent is left
+    as it adapted to the offline contexts.
     """
     adapted = test.adapt()
     repeated = [bag for bag in offline for _ in range(test.config.repeats)]
     matched = test.resample(adapted.explored, EVALUATE_MATCHED)
     given = test.resample(repeated, EVALUATE_OFFLINE)
-    return {
+    arms = {
         "train_online": adapted.by_episodes,
         "train_online_transitions": adapted.by_transitions,
         "train_matched": test.given(matched, MATCHED_EPISODE),
         "train_offline": test.given(given, OFFLINE_EPISODE),
     }
+    return arms, adapted.explored
 
 
 def _offline_decoder_mse(
@@ -100,9 +104,19 @@ def _offline_decoder_mse(
     return float(np.mean((predicted.astype(np.float64) - offline.reward[rows]) ** 2))
 
 
+def _exploration_decoder_mse(test: MetaTest, explored: list[Context]) -> float | None:
+    """Squared error of the decoder, as the agent stands, on what it explored itself."""
+    of = np.repeat(np.arange(len(explored)), [len(bag) for bag in explored])
+    every = join_contexts(explored)
+    predicted = test.agent.predict_rewards(of, every.obs, every.action)
+    if predicted is None:
+        return None
+    return float(np.mean((predicted.astype(np.float64) - every.reward) ** 2))
+
+
 def measure(
     stage: StageRun, tasks: TaskList, model: ActingModel
-) -> tuple[dict[str, Arm], float | None]:
+) -> tuple[dict[str, Arm], dict[str, float | None]]:
     """Run every arm.
 
     Args:
@@ -111,7 +125,7 @@ def measure(
         model: The checkpoint.
 
     Returns:
-        Arms by name, and the decoder's squared error on offline data.
+        Arms by name, and the numbers of docs/metrics.md that the checkpoint has as a whole.
     """
     args, config = stage.args, stage.section
     train_ids = list(tasks.train[: config.train_tasks])
@@ -135,8 +149,17 @@ def measure(
         offline, train_ids, model.slices[1], whole_episodes=model.agent.needs_order
     )
     train = meta_test(train_ids, EVALUATE_TRAIN)
-    arms |= _train_arms(train, contexts)
-    return arms, _offline_decoder_mse(train, offline.rows, train_ids, model.slices[0])
+    trained, explored = _train_arms(train, contexts)
+    replay = np.concatenate(offline_rows(offline.rows, train_ids, model.slices[0]))
+    seen = np.concatenate([bag.obs for bag in explored])
+    numbers: dict[str, float | None] = {
+        "offline_decoder_mse": _offline_decoder_mse(
+            train, offline.rows, train_ids, model.slices[0]
+        ),
+        "exploration_decoder_mse": _exploration_decoder_mse(train, explored),
+        **asdict(coverage(offline.rows.obs[replay], seen)),
+    }
+    return arms | trained, numbers
 
 
 def final_return(arm: Arm) -> float:
@@ -159,6 +182,7 @@ def _arrays(arms: Mapping[str, Arm], *, save_paths: bool) -> dict[str, np.ndarra
         single = arm.episode_return.shape[2] == 1
         left_out = {"first_path"} if single else set()
         left_out |= set() if save_paths else {"first_path", "final_path"}
+        left_out |= set() if np.isfinite(arm.start_value).any() else _JUDGED
         for field in sorted(set(Arm.__dataclass_fields__) - left_out):
             arrays[f"arms/{name}/{field}"] = getattr(arm, field)
     return arrays
@@ -176,7 +200,7 @@ def evaluate(stage: StageRun) -> None:
     config: EvaluateConfig = stage.section
     tasks = read_tasks(args.tasks, stage.env)
     model = read_acting(args.checkpoint, stage.env, config.agent, current_round=args.round)
-    arms, offline_mse = measure(stage, tasks, model)
+    arms, numbers = measure(stage, tasks, model)
     write_store(
         args.out,
         "evaluation",
@@ -199,10 +223,7 @@ def evaluate(stage: StageRun) -> None:
         "checkpoint": args.checkpoint,
     }
     headline = "test_online" if config.adaptation.count == "episodes" else "test_online_transitions"
-    extra = {
-        "offline_decoder_mse": offline_mse,
-        "test_return": final_return(arms[headline]),
-    }
+    extra = {**numbers, "test_return": final_return(arms[headline])}
     stage.finish(inputs, {"returns": args.out}, extra)
 
 

@@ -206,6 +206,22 @@ KINDS: Mapping[str, Kind] = {
                 finite=False,
             ),
             ArraySpec(
+                "arms/{arm}/start_value",
+                "f4",
+                ("task", "repeat"),
+                "min(Q1, Q2) of the first step of the last episode, scaled rewards",
+                optional=True,
+                finite=False,
+            ),
+            ArraySpec(
+                "arms/{arm}/discounted_return",
+                "f4",
+                ("task", "repeat"),
+                "what was realised in that episode, discounted and scaled as the critic has it",
+                optional=True,
+                finite=False,
+            ),
+            ArraySpec(
                 "arms/{arm}/first_path",
                 "f4",
                 ("task", "step", "xy"),

@@ -40,6 +40,9 @@ class Arm:
         decoder_mse: ``[T, R]`` float32 squared error of the decoder on the last episode.
         first_path: ``[T, H + 1, 2]`` float32 positions in the first episode (m), first repeat.
         final_path: ``[T, H + 1, 2]`` float32 positions in the last episode (m), first repeat.
+        start_value: ``[T, R]`` float32, what the critic says of the last episode's first step; nan
+            where there is none, or somebody else acts.
+        discounted_return: ``[T, R]`` float32, what was realised, in the critic's unit.
     """
 
     task_id: np.ndarray
@@ -53,6 +56,8 @@ class Arm:
     decoder_mse: np.ndarray
     first_path: np.ndarray
     final_path: np.ndarray
+    start_value: np.ndarray
+    discounted_return: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -229,7 +234,8 @@ class MetaTest:
         rows = np.arange(self.num)
         self.agent.begin_task(self.num)
         note = _Note(self, rows)
-        note.played(self.driver.run(controller, self._plan(rows, number), rewards=True))
+        episodes = self.driver.run(controller, self._plan(rows, number), rewards=True)
+        note.played(episodes, own=False)
         return _single(note)
 
     def resample(self, bags: Sequence[Context], purpose: int) -> list[Context]:
@@ -313,8 +319,8 @@ class _Note:
         self.test, self.rows = test, rows
         self.belief = Diagnosis(believed.mean[rows], believed.variance[rows], believed.kl[rows])
 
-    def played(self, episodes: Episodes) -> None:
-        """Add what happened, and how well the agent would have told its rewards."""
+    def played(self, episodes: Episodes, *, own: bool = True) -> None:
+        """Add what happened, and what the agent would have told of it; `own`: it acted itself."""
         self.episodes = episodes
         mask = flat_rows(episodes)
         which = np.repeat(np.arange(len(self.rows)), episodes.length)
@@ -325,6 +331,8 @@ class _Note:
         if predicted is not None:
             error = (predicted.astype(np.float64) - episodes.reward[mask]) ** 2
             self.mse[:] = np.bincount(which, error, len(self.rows)) / episodes.length
+        judged = self.test.agent.judge(self.rows, episodes) if own else None
+        self.judged = np.full((2, len(self.rows)), np.nan) if judged is None else np.stack(judged)
 
 
 def _single(note: _Note) -> Arm:
@@ -363,6 +371,8 @@ class _Record:
         self._replace("posterior_variance", rows, note.belief.variance[chosen])
         self._replace("posterior_kl", rows, note.belief.kl[chosen])
         self._replace("decoder_mse", rows, note.mse[chosen])
+        self._replace("start_value", rows, note.judged[0, chosen])
+        self._replace("discounted_return", rows, note.judged[1, chosen])
 
     def _column(self, name: str, rows: np.ndarray, values: np.ndarray, absent: int | float) -> None:
         column = np.full((self.test.num, *values.shape[1:]), absent, dtype=values.dtype)

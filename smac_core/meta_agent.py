@@ -189,6 +189,18 @@ class MetaAgent(Protocol):
         """
         return None
 
+    def judge(self, rows: np.ndarray, episodes: Episodes) -> tuple[np.ndarray, np.ndarray] | None:
+        """Tell what a critic says of an episode's first step; None, by default: there is none.
+
+        Args:
+            rows: ``[n]`` int64 rising; whose last episode it was.
+            episodes: n of them, with true rewards.
+
+        Returns:
+            ``[n]`` value of the first step, and ``[n]`` what was realised, in the same unit.
+        """
+        return None
+
 
 @runtime_checkable
 class Loader(Protocol):

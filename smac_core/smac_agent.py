@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from smac_core.agent import Agent, Posteriors, make_agent, prior
+from smac_core.critic import Critic, load_critic
 from smac_core.dataset import context_features
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import Episodes
@@ -21,6 +22,7 @@ class SmacAgent(MetaAgent):
 
     Args:
         agent: Policy, encoder, decoder.
+        critic: What judges its episodes; None: nothing does.
 
     Source: smac-reference section 6.1.
     """
@@ -28,8 +30,9 @@ class SmacAgent(MetaAgent):
     needs_steps = False
     needs_order = False
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, critic: Critic | None = None) -> None:
         self.agent = agent
+        self.critic = critic
         self._control = agent.deterministic()
         self.begin_task(0)
 
@@ -111,6 +114,14 @@ class SmacAgent(MetaAgent):
         asked, which = np.unique(rows, return_inverse=True)
         return self.agent.decode(obs, action, self._posteriors.mean[asked], which)
 
+    def judge(self, rows: np.ndarray, episodes: Episodes) -> tuple[np.ndarray, np.ndarray] | None:
+        """Value the first step under the z that was drawn for it."""
+        if self.critic is None:
+            return None
+        first = episodes.obs[:, 0], episodes.action[:, 0], self._latent[rows, 0]
+        realised = self.critic.realised(episodes.reward, episodes.length)
+        return self.critic.values(*first), realised
+
 
 def load_agent(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> Agent:
     """Build the networks of a checkpoint.
@@ -155,4 +166,4 @@ def load(
             found=metadata.get("algorithm"),
             fix="name what loads it under `agent:` of the method file",
         )
-    return SmacAgent(load_agent(tensors, metadata))
+    return SmacAgent(load_agent(tensors, metadata), load_critic(tensors, metadata))

@@ -44,6 +44,22 @@ def test_rollouts_have_no_reward(finished):
     assert set(manifest["visited_tasks"]) <= {0, 1, 2, 3}
 
 
+def test_an_evaluation_judges_critic_decoder_and_exploration(finished):
+    path = finished.path("evaluate", 1)
+    arrays = read_store(path, "evaluation").arrays
+    judged = {name.split("/")[1] for name in arrays if name.endswith("/start_value")}
+    acted = {name.split("/")[1] for name in arrays} - {"test_nothing", "test_random"}
+    assert judged == acted  # a floor is no policy that the critic could value
+    for arm in judged:
+        found = [arrays[f"arms/{arm}/{name}"] for name in ("start_value", "discounted_return")]
+        assert all(np.isfinite(part).all() and part.shape[1] == 2 for part in found)
+        assert (found[1] < 0).all()  # every reward of point-robot is negative
+    manifest = read_manifest(path.with_name("manifest.json"))
+    assert manifest["exploration_decoder_mse"] > 0
+    assert 0 < manifest["coverage"] <= 2
+    assert 0 <= manifest["novelty"] <= 1
+
+
 def test_rollouts_never_ask_for_a_reward(finished, tmp_path, monkeypatch):
     from smac_core.envs.point_robot import PointRobot
 

@@ -123,7 +123,10 @@ def test_arms_that_share_the_offline_phase_share_its_files():
         ({"of": "b"}, ["circle", "a -> b -> a"]),
         ({"of": "a"}, ["circle", "a -> a"]),
         ({}, ["missing", "arms.a.of"]),
-        ({"of": "smac", "settingz": {}}, ["unknown key", "arms.a.settingz", "did you mean settings?"]),
+        (
+            {"of": "smac", "settingz": {}},
+            ["unknown key", "arms.a.settingz", "did you mean settings?"],
+        ),
         ({"of": "smac", "envs": ["cheeta-vel"]}, ["unknown env", "did you mean cheetah-vel?"]),
         ({"of": "smac", "settings": {"al": {}}}, ["unknown env"]),
         (
