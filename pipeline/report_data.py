@@ -23,6 +23,9 @@ from pipeline.task_list import TaskList, read_tasks
 from smac_core.envs.definition import Environment, load_environment
 from smac_core.errors import StoreError
 
+DIAGNOSIS = ("exploration_decoder_mse", "coverage", "novelty", "offline_novelty")
+"""Names of numbers in the manifest of an evaluation: docs/metrics.md."""
+
 Columns = dict[str, np.ndarray]
 """A table of metrics: ``[rows]`` float64 by name; nan where a row has no value."""
 
@@ -37,6 +40,7 @@ class Evaluation:
         measures: Names of what ``measure`` holds, in its order.
         offline_mse: Squared error of the decoder on offline data; nan: not recorded.
         count: How this run's meta-test counts: episodes, or transitions.
+        diagnosis: Other numbers of the checkpoint as a whole, by name; those that were measured.
     """
 
     steps: int
@@ -44,6 +48,7 @@ class Evaluation:
     measures: tuple[str, ...]
     offline_mse: float
     count: str = "episodes"
+    diagnosis: Mapping[str, float] = field(default_factory=dict)
 
     def adapted(self, tasks: str) -> Mapping[str, np.ndarray] | None:
         """Find the arm of the protocol that this run reports.
@@ -305,14 +310,16 @@ class _Reader:
                     found=f"task {array.max()}",
                     fix=rerun(path),
                 )
-        manifest = self._manifest(env.name, path.parent / "manifest.json")
-        mse = (manifest or {}).get("offline_decoder_mse")
+        manifest = self._manifest(env.name, path.parent / "manifest.json") or {}
+        mse = manifest.get("offline_decoder_mse")
+        told = {name: manifest.get(name) for name in DIAGNOSIS}
         method.evaluations[seed, number] = Evaluation(
             int(store.attributes["self_supervised_steps"]),
             arms,
             tuple(store.attributes["measures"]),
             float(mse) if isinstance(mse, int | float) else np.nan,
             str(store.attributes["count"]),
+            {name: float(v) for name, v in told.items() if isinstance(v, int | float)},
         )
 
     def _evaluation_path(self, env: str, method: str, seed: int, number: int) -> Path:

@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline import config as cf
-from pipeline.report_data import EnvResults, Evaluation, MethodResults, Results
+from pipeline.report_data import (
+    DIAGNOSIS,
+    EnvResults,
+    Evaluation,
+    MethodResults,
+    Results,
+    read_metrics,
+)
 from pipeline.report_quantities import last_episode, mean
 from pipeline.report_statistics import Resamples, interval, mean_interval, resample
 from pipeline.sections import ReportConfig
@@ -30,9 +38,12 @@ CONTEXTS = {  # what the agent adapted to, by arm of the meta-test; `adapted` st
 }
 KEYS = ("environment", "arm", "seed", "round", "self_supervised_steps", "split", "context")
 SCORES = ("return", "low", "high", "num_tasks", "num_repeats")
-ADAPTED = ("posterior_kl", "decoder_mse")  # of the arms of the meta-test, over tasks and repeats
-COLUMNS = (*KEYS, *SCORES, *ADAPTED)
+ADAPTED = ("posterior_kl", "decoder_mse", "start_value", "discounted_return")  # where measured
+ERRORS = ("offline_decoder_mse", "adapted_decoder_mse")
+LOGGED = ("effective_sample_size", "advantage", "own_action_value", "value")
+_LAST_UPDATES = 500  # whose rows of metrics.csv are averaged
 _DIGITS = 5
+_VERSIONS = ("python", "torch", "numpy", "mujoco")
 
 Scores = dict[tuple[int, str, str], np.ndarray]
 """``[S, T, R]`` returns by round, split and context; all of the same seeds."""
@@ -48,19 +59,31 @@ def study_rows(results: Results, config: ReportConfig) -> Iterator[tuple[object,
     Yields:
         The head, then the rows.
     """
-    yield COLUMNS
+    columns = _columns(results)
+    yield columns
     for env in results.envs:
         scores = {m.name: _scores(m, results.run.seeds) for m in env.methods}
         for method in env.methods:
             for (seed, number), evaluation in sorted(method.evaluations.items()):
                 for row in _seed_rows(evaluation):
-                    yield _cells(env, method, {**row, "seed": seed, "round": number})
+                    found = {**row, "seed": seed, "round": number}
+                    if (row["split"], row["context"]) == ("train", OWN):
+                        found |= _diagnosis(results, env, method, seed, number)
+                    yield _cells(env, method, found, columns)
             oracle = _oracle_of(results.run, env.name, method.name)
             for row in _rows_over_seeds(scores[method.name], scores.get(oracle, {}), config):
-                yield _cells(env, method, row)
+                yield _cells(env, method, row, columns)
 
 
-def _cells(env: EnvResults, method: MethodResults, row: Mapping[str, Any]) -> tuple[object, ...]:
+def _columns(results: Results) -> tuple[str, ...]:
+    names = dict.fromkeys(name for env in results.envs for name in env.definition.measure_units)
+    explored = [f"exploration_{name}{end}" for name in names for end in ("", "_std")]
+    return (*KEYS, *SCORES, *ADAPTED, *ERRORS, *DIAGNOSIS, *LOGGED, *explored)
+
+
+def _cells(
+    env: EnvResults, method: MethodResults, row: Mapping[str, Any], columns: Sequence[str]
+) -> tuple[object, ...]:
     steps = row.get("self_supervised_steps")
     if steps is None and isinstance(row["round"], int):
         found = [e.steps for (_, n), e in method.evaluations.items() if n == row["round"]]
@@ -71,7 +94,7 @@ def _cells(env: EnvResults, method: MethodResults, row: Mapping[str, Any]) -> tu
         "arm": method.name,
         "self_supervised_steps": steps,
     }
-    return tuple(_rounded(named.get(column, np.nan)) for column in COLUMNS)
+    return tuple(_rounded(named.get(column, np.nan)) for column in columns)
 
 
 def _rounded(value: object) -> object:
@@ -122,8 +145,42 @@ def _seed_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
             "return": float(mean(returns)),
             "num_tasks": returns.shape[0],
             "num_repeats": returns.shape[1],
-            **{column: float(mean(arm[column])) for column in ADAPTED if not floor},
+            **{n: float(mean(arm[n])) for n in ADAPTED if n in arm and not floor},
         }
+
+
+def _diagnosis(
+    results: Results, env: EnvResults, method: MethodResults, seed: int, number: int
+) -> dict[str, float]:
+    """Collect what belongs to a checkpoint as a whole."""
+    evaluation = method.evaluations[seed, number]
+    adapted = evaluation.arms.get("train_offline", {}).get("decoder_mse", np.zeros(0))
+    out = {
+        "offline_decoder_mse": evaluation.offline_mse,
+        "adapted_decoder_mse": float(mean(adapted)),
+    }
+    config = cf.stage_config(results.run, "evaluate", env.name, method.name).adaptation
+    arm = arm_of(evaluation, "train_adapted")
+    if arm is not None:
+        explored = mean(arm["measure"][:, :, : config.exploration_episodes], axis=2)
+        for place, name in enumerate(evaluation.measures):
+            values = explored[..., place]
+            known = values[np.isfinite(values)]
+            out[f"exploration_{name}"] = float(mean(known))
+            out[f"exploration_{name}_std"] = float(known.std()) if len(known) else np.nan
+    return {**out, **evaluation.diagnosis, **_logged(results.root / env.name, method, seed, number)}
+
+
+def _logged(folder: Path, method: MethodResults, seed: int, number: int) -> dict[str, float]:
+    """Average what the phase before a checkpoint logged last."""
+    phase = f"round{number}/finetune" if number else "meta_train"
+    owner = method.name if number else method.offline_of
+    path = folder / owner / f"seed{seed}" / phase / "metrics.csv"
+    table = read_metrics(path) if path.exists() else {}
+    if "update" not in table:
+        return {}
+    late = table["update"] > table["update"][-1:].sum() - _LAST_UPDATES
+    return {name: float(mean(table[name][late])) for name in LOGGED if name in table}
 
 
 def _scores(method: MethodResults, seeds: Sequence[int]) -> Scores:
@@ -216,16 +273,22 @@ def arm_rows(results: Results) -> Iterator[tuple[object, ...]]:
     Yields:
         The head, then a row an environment and arm.
     """
-    yield "environment", "arm", "of", "label", "question", "offline_of", "settings"
+    yield (
+        *("environment", "arm", "of", "label", "question", "offline_of", "rounds", "settings"),
+        "versions",
+    )
     run = results.run
+    met = {name: " and ".join(sorted(found)) for name, found in results.versions.items()}
+    versions = ", ".join(f"{name} {met[name]}" for name in _VERSIONS if name in met)
     for env in results.envs:
         for method in env.methods:
             arm = run.arms.get(method.name)
             settings = {} if arm is None else _settings(arm, cf.env_chain(run, env.name))
             yield (
                 *(env.name, method.name, arm.of if arm else "", method.label),
-                *(arm.question if arm else "", method.offline_of),
+                *(arm.question if arm else "", method.offline_of, method.rounds[-1]),
                 json.dumps(settings, separators=(", ", ": ")).replace('"', "") if arm else "",
+                versions,
             )
 
 
