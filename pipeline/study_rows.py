@@ -274,8 +274,8 @@ def arm_rows(results: Results) -> Iterator[tuple[object, ...]]:
         The head, then a row an environment and arm.
     """
     yield (
-        *("environment", "arm", "of", "label", "question", "offline_of", "rounds", "settings"),
-        "versions",
+        *("environment", "of_environment", "arm", "of", "label", "question", "offline_of"),
+        *("rounds", "settings", "versions"),
     )
     run = results.run
     met = {name: " and ".join(sorted(found)) for name, found in results.versions.items()}
@@ -285,7 +285,8 @@ def arm_rows(results: Results) -> Iterator[tuple[object, ...]]:
             arm = run.arms.get(method.name)
             settings = {} if arm is None else _settings(arm, cf.env_chain(run, env.name))
             yield (
-                *(env.name, method.name, arm.of if arm else "", method.label),
+                *(env.name, cf.env_chain(run, env.name)[0], method.name, arm.of if arm else ""),
+                method.label,
                 *(arm.question if arm else "", method.offline_of, method.rounds[-1]),
                 json.dumps(settings, separators=(", ", ": ")).replace('"', "") if arm else "",
                 versions,
