@@ -118,6 +118,7 @@ for group in plan.groups("relabel"):
             transitions="<results>/{env}/collect/transitions.zarr",
             checkpoint=plan.checkpoint("offline", group),
             rollout=plan.last_store("rollout", "with", group),
+            members=plan.members(group),
         output:
             rewards=directory(group.paths("round{round}/relabel/rewards.zarr")),
             manifest=group.paths("round{round}/relabel/manifest.json"),
@@ -131,9 +132,11 @@ for group in plan.groups("relabel"):
             mem_mb=4000,
         params:
             **plan.params("relabel", group),
+            members=plan.member_option,
         shell:
             "python -m {params.module} --config {params.cfg:q} {params.job}"
-            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q} --rollout {input.rollout:q} --out {output.rewards:q} > {log:q} 2>&1"
+            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q} --rollout {input.rollout:q}"
+            " {params.members} --out {output.rewards:q} > {log:q} 2>&1"
 
 
 for group in plan.groups("finetune"):

@@ -44,6 +44,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
     "tasks": (Path, None, "tasks.json"),
     "transitions": (Path, None, "store of the offline transitions"),
     "checkpoint": (Path, None, "checkpoint to start from"),
+    "members": (Path, "*", "offline checkpoints of all seeds, where an ensemble labels"),
     "rollout": (Path, None, "store of this round's rollouts"),
     "rollouts": (Path, "*", "stores of the rollouts of every round so far, or the last one's"),
     "rewards": (Path, "*", "stores of their rewards, in the same order"),

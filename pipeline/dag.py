@@ -200,6 +200,42 @@ class Plan:
         offline = self._once(cf.offline_method, self.run, method)
         return "experts" in self._once(cf.method_config, self.run, offline).needs
 
+    def members(self, group: SeedGroup) -> Callable[[Any], list[str]]:
+        """Finds the offline checkpoints that label together.
+
+        Args:
+            group: The seeds of the job.
+
+        Returns:
+            Function of the wildcards: those of all seeds of the run where `relabel` asks for an
+            ensemble, else none.
+        """
+
+        def paths(wildcards: Any) -> list[str]:
+            env, method = wildcards.env, wildcards.method
+            section = self._once(cf.stage_config, self.run, "relabel", env, method)
+            if getattr(section, "ensemble", "none") == "none":
+                return []
+            offline = self._once(cf.offline_method, self.run, method)
+            folders = [self._folder(env, offline, seed) for seed in self.run.seeds]
+            return [f"{folder}/meta_train/checkpoint.safetensors" for folder in folders]
+
+        return paths
+
+    @staticmethod
+    def member_option(wildcards: Any, input: Any) -> str:
+        """Writes the option that names them; a stage that was swapped in may not know it.
+
+        Args:
+            wildcards: Of the job.
+            input: Its files.
+
+        Returns:
+            Words of the command line; none without an ensemble.
+        """
+        members = [input.members] if isinstance(input.members, str) else list(input.members)
+        return shlex.join(["--members", *members]) if members else ""
+
     def last_store(
         self, stage: str, when: Literal["before", "with"], group: SeedGroup
     ) -> Callable[[Any], list[str]]:

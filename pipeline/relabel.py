@@ -7,6 +7,7 @@ trained under that distribution of z, and exploration contexts carry no true rew
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from pipeline.sections import RelabelConfig
 from pipeline.stage import StageRun, for_each_seed
 from pipeline.store import Store, read_store, write_store
 from pipeline.task_list import TaskList, read_tasks
-from smac_core.dataset import context_features
-from smac_core.errors import StoreError
+from smac_core.agent import Agent
+from smac_core.dataset import Transitions, context_features
+from smac_core.errors import ConfigError, StoreError
 from smac_core.planning import LABEL, generator
 
 MANY_SEEDS = True  # one job may serve several seeds
@@ -29,23 +31,21 @@ def make_parser() -> argparse.ArgumentParser:
     return stage_parser(
         "relabel",
         "Label reward-free rollouts with the learned reward decoder.",
-        ("env", "method", "seed", "round", "tasks", "rollout", "transitions", "checkpoint"),
+        (
+            *("env", "method", "seed", "round", "tasks", "rollout", "transitions", "checkpoint"),
+            "members",
+        ),
         many_seeds=MANY_SEEDS,
     )
 
 
-def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.ndarray]:
-    """Decode rewards under one latent an episode.
-
-    Source: smac-reference section 5.2, point 1c.
-    """
+def _draw_contexts(
+    stage: StageRun, tasks: TaskList, rollout: Store, context_rows: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.random.Generator]]:
+    """Draw the offline rows that each episode's task is inferred from."""
     args, config = stage.args, stage.section
-    model = read_model(args.checkpoint, stage.env, current_round=0)
-    agent = model.agent
-    offline = read_offline(args.transitions, stage.env, tasks.train, model.slices[1:])
     slots = {task: slot for slot, task in enumerate(tasks.train)}
-    context_rows = offline_rows(offline, tasks.train, model.slices[1])
-    contexts, noise = [], []
+    drawn, streams = [], []
     for episode, task in enumerate(episode_buffers(rollout)):
         if int(task) not in slots:
             raise StoreError(
@@ -55,24 +55,76 @@ def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.n
                 found=f"task {int(task)}",
                 fix="explore training tasks only, or collect data for this one",
             )
-        rng = generator((args.seed, LABEL, args.round, episode))
+        streams.append(generator((args.seed, LABEL, args.round, episode)))
         rows = context_rows[slots[int(task)]]
-        rows = rows[rng.integers(0, len(rows), config.context_size)]
+        drawn.append(rows[streams[-1].integers(0, len(rows), config.context_size)])
+    return drawn, streams
+
+
+def _latents(
+    agent: Agent, offline: Transitions, drawn: Sequence[np.ndarray], noise: np.ndarray | None
+) -> np.ndarray:
+    """Infer one latent an episode: a sample, or without noise the mean."""
+    contexts = []
+    for rows in drawn:
         after = offline.next_obs[rows] if agent.context_next_obs else None
         contexts.append(
             context_features(offline.obs[rows], offline.action[rows], offline.reward[rows], after)
         )
-        noise.append(rng.standard_normal(agent.latent_dim, dtype=np.float32))
     posterior = agent.infer(contexts)
-    latent = posterior.mean if config.latent == "mean" else posterior.sample(np.stack(noise))
+    return posterior.mean if noise is None else posterior.sample(noise)
+
+
+def _ensemble(stage: StageRun) -> list[Agent]:
+    """Read the encoders and decoders of the other seeds.
+
+    Raises:
+        ConfigError: There is no other seed.
+    """
+    args = stage.args
+    others = [path for path in args.members if path != args.checkpoint]
+    if stage.section.ensemble != "none" and not others:
+        raise ConfigError(
+            "an ensemble of one",
+            where=f"relabel, {args.method}, seed {args.seed}",
+            expected="offline checkpoints of other seeds as --members",
+            found=len(others),
+            fix="run several seeds, or set relabel.ensemble: none",
+        )
+    asked = others if stage.section.ensemble != "none" else []
+    return [read_model(path, stage.env, current_round=0).agent for path in asked]
+
+
+def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.ndarray]:
+    """Decode rewards under one latent an episode.
+
+    Source: smac-reference section 5.2, point 1c.
+    """
+    args, config = stage.args, stage.section
+    model = read_model(args.checkpoint, stage.env, current_round=0)
+    agents = [model.agent, *_ensemble(stage)]
+    offline = read_offline(args.transitions, stage.env, tasks.train, model.slices[1:])
+    context_rows = offline_rows(offline, tasks.train, model.slices[1])
+    drawn, streams = _draw_contexts(stage, tasks, rollout, context_rows)
+    dim = model.agent.latent_dim
+    noise = np.stack([rng.standard_normal(dim, dtype=np.float32) for rng in streams])
     rows_of = as_transitions(rollout)
     lengths = np.diff(rollout.arrays["meta/episode_ends"], prepend=0)
     episode_of_row = np.repeat(np.arange(len(lengths)), lengths)
-    reward = agent.decode(rows_of.obs, rows_of.action, latent, episode_of_row)
+    latents = [
+        _latents(a, offline, drawn, noise if config.latent == "sample" else None) for a in agents
+    ]
+    labels = [
+        a.decode(rows_of.obs, rows_of.action, z, episode_of_row)
+        for a, z in zip(agents, latents, strict=True)
+    ]
+    reward = np.min(labels, axis=0) if config.ensemble == "lowest" else labels[0]
+    if config.ensemble == "mean":
+        reward = np.mean(labels, axis=0, dtype=np.float64).astype(np.float32)
     if config.reward_range == "seen":
         seen = offline.reward[np.concatenate(context_rows)]
         reward = np.clip(reward, seen.min(), seen.max())
-    return {"data/generated_reward": reward, "meta/episode_latent": latent}
+    return {"data/generated_reward": reward, "meta/episode_latent": latents[0]}
 
 
 def label(stage: StageRun) -> None:
@@ -117,6 +169,8 @@ def label(stage: StageRun) -> None:
         "transitions": args.transitions,
         "checkpoint": args.checkpoint,
     }
+    if config.ensemble != "none":
+        inputs |= {f"member{place}": path for place, path in enumerate(args.members)}
     reward = arrays["data/generated_reward"]
     extra = {"rows": len(reward), "mean_reward": float(reward.mean(dtype=np.float64))}
     stage.finish(inputs, {"rewards": args.out}, extra)

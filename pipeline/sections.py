@@ -107,6 +107,8 @@ class RelabelConfig:
     rewards: Literal["decoder", "environment"] = "decoder"
     context_size: int = 256
     latent: Literal["sample", "mean"] = "sample"
+    # Several seeds' encoders and decoders label together: by their mean, or the lowest of them.
+    ensemble: Literal["none", "mean", "lowest"] = "none"
     # seen: labels are clipped to the rewards of the offline data, beyond which none is climbed
     reward_range: Literal["any", "seen"] = "any"
 

@@ -169,6 +169,33 @@ def test_labels_can_be_kept_to_the_rewards_of_the_offline_data(finished, tmp_pat
     np.testing.assert_array_equal(kept, np.clip(free, seen.min(), seen.max()))
 
 
+def test_an_ensemble_labels_by_the_mean_or_the_lowest_of_its_decoders(finished, tmp_path):
+    own, other = finished.path("meta_train"), tmp_path / "other" / "checkpoint.safetensors"
+    changes = {"seed": 1, "out": other}
+    assert finished.call("meta_train", changes=changes) == 0
+    given = {"members": [own, other]}
+    labels = {}
+    for kind in ("none", "mean", "lowest"):
+        changes = given | {"config": finished.section("relabel", ensemble=kind)}
+        out = tmp_path / kind / "rewards.zarr"
+        labels[kind] = relabelled(finished, out, **changes)["data/generated_reward"]
+    changes = {"checkpoint": other, "config": finished.section("relabel")}
+    alone = relabelled(finished, tmp_path / "alone" / "rewards.zarr", **changes)
+    pair = np.stack([labels["none"], alone["data/generated_reward"]]).astype(np.float64)
+    assert (pair[0] != pair[1]).any()
+    np.testing.assert_array_equal(labels["lowest"], pair.min(axis=0))
+    np.testing.assert_array_equal(labels["mean"], pair.mean(axis=0).astype(np.float32))
+    manifest = json.loads((tmp_path / "mean" / "manifest.json").read_text())
+    assert {"member0", "member1"} <= set(manifest["inputs"])
+
+
+def test_an_ensemble_of_one_is_refused(copied, refused):
+    changes = {"config": copied.section("relabel", ensemble="mean")}
+    line = refused("relabel", changes=changes | {"members": [copied.path("meta_train")]})
+    assert "an ensemble of one" in line
+    assert "run several seeds" in line
+
+
 def arms(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, object]]:
     found = read_store(path, "evaluation", env_id="point-robot")
     out: dict[str, dict[str, np.ndarray]] = {}

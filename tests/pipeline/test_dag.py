@@ -173,6 +173,18 @@ def test_a_job_declares_the_last_round_of_each_seed():
     assert plan.carried("with", pair)(wildcards(round="9")) == []
 
 
+@pytest.mark.parametrize("ensemble", ["none", "mean", "lowest"])
+def test_an_ensemble_needs_the_offline_checkpoints_of_all_seeds(ensemble):
+    relabel = {"relabel": {"ensemble": ensemble}}
+    plan = Plan(run_of(results="out", seeds=[3, 7], settings={"all/smac": relabel}))
+    found = plan.members(alone(plan, "relabel"))(wildcards())
+    path = "out/point-robot/smac/seed{}/meta_train/checkpoint.safetensors"
+    wanted = [] if ensemble == "none" else [path.format(seed) for seed in (3, 7)]
+    assert found == wanted
+    option = plan.member_option(wildcards(), SimpleNamespace(members=found))
+    assert option == " ".join(["--members", *wanted] if wanted else [])
+
+
 def test_a_job_without_shared_files_declares_the_earlier_rounds_too():
     plan = Plan(run_of(), shared_files=False)
     carried = plan.carried("with", alone(plan))(wildcards(round="3"))
