@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         Posteriors(told, np.zeros_like(told)),
         resample_every_step=False,
     )
-    control = expert.agent.stochastic() if config.sample else expert.agent.deterministic()
+    control = expert.controller(sample=config.sample)
     with lock(args.out.parent):
         rows = flatten(BatchDriver(stage.env).run(control, plan, rewards=True))
         labels = {

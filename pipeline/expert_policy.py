@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.checkpoint import read_checkpoint
 from smac_core.agent import Agent
 from smac_core.envs.definition import Environment
+from smac_core.envs.episodes import Controller, Scripted
 from smac_core.errors import CheckpointError
 from smac_core.smac_agent import load_agent
 
@@ -20,17 +21,34 @@ FIX = "pass the checkpoint that `python -m pipeline.experts` made with this task
 
 @dataclass(frozen=True)
 class Expert:
-    """A policy that is told its task.
+    """A policy that is told its task: a network, or the environment's script.
 
     Args:
-        agent: Policy.
-        latents: ``[T, latent_dim]`` float32, what it is told of each task.
+        env: The environment.
+        parameters: ``[T, task_dim]`` of all tasks.
+        agent: The network; None: the script.
+        latents: ``[T, latent_dim]`` float32, what the network is told of each task.
         metadata: What its checkpoint says of itself.
     """
 
-    agent: Agent
+    env: Environment
+    parameters: np.ndarray
+    agent: Agent | None
     latents: np.ndarray
     metadata: Mapping[str, Any]
+
+    def controller(self, *, sample: bool) -> Controller | Scripted:
+        """Give what acts in a plan whose latents are the tasks'.
+
+        Args:
+            sample: Draw the network's actions; else take their means. A script draws its own noise.
+
+        Returns:
+            What the batch driver runs.
+        """
+        if self.agent is None:
+            return Scripted(self.env)
+        return self.agent.stochastic() if sample else self.agent.deterministic()
 
     def label(self, task: int, obs: np.ndarray) -> np.ndarray:
         """Tell what it would do.
@@ -41,9 +59,16 @@ class Expert:
 
         Returns:
             ``[N, action_dim]`` float32, mean actions.
+
+        Raises:
+            ConfigError: A script that remembers its episode cannot be asked about a state alone.
         """
+        noise = np.zeros((len(obs), self.env.action_dim), dtype=np.float32)
+        if self.agent is None:
+            goal = np.repeat(self.parameters[task][None].astype(np.float32), len(obs), axis=0)
+            action: np.ndarray = self.env.scripted_action(obs, goal, noise).astype(np.float32)
+            return action
         told = np.repeat(self.latents[task][None], len(obs), axis=0)
-        noise = np.zeros((len(obs), self.agent.policy.sizes[-1] // 2), dtype=np.float32)
         return self.agent.deterministic()(obs, told, noise)
 
 
@@ -101,5 +126,7 @@ def read_expert(
             found=f"none for {len(lacking)}, task {lacking[0]} first",
             fix=FIX,
         )
-    latents = told_latents(env, parameters, int(meta["latent_dim"]))
-    return Expert(load_agent(checkpoint.tensors, meta), latents, meta)
+    scripted = meta.get("policy") == "scripted"
+    width = env.latent_of_task(parameters).shape[1] if scripted else int(meta["latent_dim"])
+    agent = None if scripted else load_agent(checkpoint.tensors, meta)
+    return Expert(env, parameters, agent, told_latents(env, parameters, width), meta)

@@ -1,7 +1,7 @@
 """Stage ``experts``: one policy that is told its task, trained with true rewards for all of them.
 
 It learns as the collector ``task-conditioned`` does, by soft actor-critic on what it collects; only
-the policy is kept.
+the policy is kept. Or it is the environment's own script, and nothing is learned.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.checkpoint import write_checkpoint
 from pipeline.cli import stage_main, stage_parser
@@ -20,7 +22,7 @@ from pipeline.sections import ExpertsConfig
 from pipeline.stage import begin, lock
 from pipeline.task_list import read_tasks
 from pipeline.training import write_metrics
-from smac_core.networks import network_shapes
+from smac_core.networks import Shapes, network_shapes
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -28,28 +30,27 @@ def make_parser() -> argparse.ArgumentParser:
     return stage_parser("experts", "Train the expert of all training tasks.", ("env", "tasks"))
 
 
-def metadata(collector: LearningCollector, tasks: str) -> dict[str, object]:
+def metadata(collection: Collection, tasks: str, steps: int) -> dict[str, object]:
     """Say what the checkpoint is.
 
     Args:
-        collector: As trained.
+        collection: Environment, configuration and tasks.
         tasks: Digest of the task list.
+        steps: With true reward that it was trained on.
 
     Returns:
         JSON metadata.
     """
-    networks = collector.config.networks
-    layers = network_shapes(collector.shapes, networks)
-    collection = collector.collection
-    described = checkpoint_metadata(
-        collector.env, networks, {name: layers[name].sizes for name in layers}
-    )
+    env, networks = collection.env, collection.config.networks
+    layers = network_shapes(Shapes(env.obs_dim, env.action_dim), networks)
+    described = checkpoint_metadata(env, networks, {name: layers[name].sizes for name in layers})
     return described | {
         "algorithm": "expert",
+        "policy": collection.config.policy,
         "experts_of": list(collection.tasks.train),
         "tasks": tasks,
-        "environment_steps": int(collection.episodes().length.sum()),
-        "config": asdict(collector.config),
+        "environment_steps": steps,
+        "config": asdict(collection.config),
     }
 
 
@@ -64,8 +65,16 @@ def run(args: argparse.Namespace) -> None:
     stage = begin("experts", args)
     config: ExpertsConfig = stage.section
     collection = Collection(stage.env, config, read_tasks(args.tasks, stage.env))
+    tasks = path_digest(args.tasks)
+    metrics: Path = args.out.parent / "metrics.csv"
+    outputs = {"checkpoint": args.out, "metrics": metrics}
     with lock(args.out.parent):
-        tasks = path_digest(args.tasks)
+        if config.policy == "scripted":
+            scripted = {"scripted": np.ones(1, dtype=np.int8)}
+            write_checkpoint(args.out, scripted, metadata(collection, tasks, 0))
+            write_metrics(metrics, [{"iteration": 0.0, "environment_steps": 0.0}])
+            stage.finish({"tasks": args.tasks}, outputs)
+            return
         collector = LearningCollector(collection)
         resume = learn(collector, args.out, {"code": stage.code_digest, "tasks": tasks})
         tensors = {
@@ -73,14 +82,10 @@ def run(args: argparse.Namespace) -> None:
             for name, array in collector.learner.state().items()
             if name in {"policy", "encoder", "decoder"}
         }
-        metrics: Path = args.out.parent / "metrics.csv"
-        write_checkpoint(args.out, tensors, metadata(collector, tasks))
+        steps = int(collection.episodes().length.sum())
+        write_checkpoint(args.out, tensors, metadata(collection, tasks, steps))
         write_metrics(metrics, resume.rows)
-        stage.finish(
-            {"tasks": args.tasks},
-            {"checkpoint": args.out, "metrics": metrics},
-            collection.statistics(),
-        )
+        stage.finish({"tasks": args.tasks}, outputs, collection.statistics())
         resume.clear()
 
 

@@ -64,7 +64,7 @@ class CollectConfig:
 class ExpertsConfig(CollectConfig):
     """How the expert learns that shows the training tasks to methods which need one."""
 
-    policy: Literal["task-conditioned"] = "task-conditioned"
+    policy: Literal["task-conditioned", "scripted"] = "task-conditioned"
 
 
 @dataclass(frozen=True)

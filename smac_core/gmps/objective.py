@@ -13,7 +13,7 @@ from torch import Tensor, vmap
 from smac_core.gmps.config import GmpsConfig
 from smac_core.gmps.policy import log_prob, mean_action
 from smac_core.maml.engine import Metrics, Parameters, adapt
-from smac_core.maml.losses import policy_gradient_loss, surrogate_loss
+from smac_core.maml.losses import policy_gradient_loss
 
 Meta = dict[str, dict[str, Tensor]]
 """``policy``: parameters; ``rates``: the inner step size of each, a number or one an element."""
@@ -82,7 +82,7 @@ class Objective:
         else:
             own = log_prob(adapted, outer.obs, outer.action)
             limits = self.config.ratio_limits
-            loss = surrogate_loss(own, outer.behaviour, outer.advantage, limits)
+            loss = policy_gradient_loss(own, outer.behaviour, outer.advantage, limits)
         before = mean_action(meta["policy"], outer.obs)
         shift = (mean.detach() - before.detach()).abs().mean()
         return loss, {"policy_loss": loss.detach(), "mean_shift": shift, **metrics}

@@ -92,38 +92,10 @@ def policy_gradient_loss(
 
     Source: baselines.md section 4, "Inner step", and trap 1.
     """
-    ratio = _ratio(log_prob.detach() - behaviour_log_prob, limits)
-    return -(ratio * log_prob * advantage).mean()
-
-
-def surrogate_loss(
-    log_prob: Tensor,
-    behaviour_log_prob: Tensor,
-    advantage: Tensor,
-    limits: tuple[float, float] | None,
-) -> Tensor:
-    """Follow the policy gradient for several steps: - mean min(ratio · A, limited ratio · A).
-
-    Args:
-        log_prob: ``[N]``.
-        behaviour_log_prob: ``[N]`` of the policy that collected the rows, detached.
-        advantage: ``[N]``, detached.
-        limits: Of the ratio; a row beyond them gives no gradient that leads further away.
-
-    Returns:
-        Scalar.
-
-    Source: proximal policy optimisation, the clipped surrogate.
-    """
-    drift = log_prob - behaviour_log_prob
-    gains = (_ratio(drift, None) * advantage, _ratio(drift, limits) * advantage)
-    return -gains[0].minimum(gains[1]).mean()
-
-
-def _ratio(log_ratio: Tensor, limits: tuple[float, float] | None) -> Tensor:
-    if limits is None:
-        return log_ratio.exp()
-    return log_ratio.clamp(math.log(limits[0]), math.log(limits[1])).exp()
+    log_ratio = log_prob.detach() - behaviour_log_prob
+    if limits is not None:
+        log_ratio = log_ratio.clamp(math.log(limits[0]), math.log(limits[1]))
+    return -(log_ratio.exp() * log_prob * advantage).mean()
 
 
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import cli, demonstrations, evaluate, gmps_train
+from pipeline import cli, demonstrations, evaluate, experts, gmps_train
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.expert_policy import read_expert
 from pipeline.store import read_store, write_store
@@ -100,6 +100,24 @@ def test_demonstrations_are_the_experts(finished):
         rows = slice(episode * 20, episode * 20 + 20)
         labels = expert.label(int(owner[episode]), store.arrays["data/obs"][rows])
         np.testing.assert_array_equal(store.arrays["data/action"][rows], labels)
+
+
+def test_a_script_may_be_the_expert(finished, tmp_path):
+    env, folder = PointRobot(), tmp_path / "experts"
+    out = folder / "checkpoint.safetensors"
+    section = finished.section("experts", policy="scripted")
+    words = finished.words("experts", changes={"config": section, "out": out})
+    assert cli.run(experts.run, experts.make_parser(), words) == 0
+    tasks = read_tasks(finished.path("tasks"), env)
+    expert = read_expert(out, env, tasks.parameters, tasks.train)
+    assert expert.metadata["environment_steps"] == 0
+    obs = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    drive = np.clip((tasks.parameters[2] - obs) / 0.1, -1.0, 1.0)
+    np.testing.assert_allclose(expert.label(2, obs), drive, atol=1e-5)
+    shown = tmp_path / "demonstrations" / "transitions.zarr"
+    words = finished.words("demonstrations", changes={"checkpoint": out, "out": shown})
+    assert cli.run(demonstrations.run, demonstrations.make_parser(), words) == 0
+    assert set(read_store(shown, "transitions").arrays["meta/episode_source"].tolist()) == {4}
 
 
 @pytest.mark.parametrize("method", ["gmps", "maml-pg"])
