@@ -167,7 +167,7 @@ def _draw_routes(axes: Axes, env: EnvResults, paths: Paths) -> None:
     # A circle of colours for directions: 0 and 360 degrees are one.
     colours = matplotlib.colormaps["hsv" if directed else "viridis"]
     shades = colours((order - order.min()) / span * 0.92)
-    start = np.zeros(2) if goals else paths.path[0, 0]
+    start = paths.path[0, 0]
     reach = float(np.nanmax(np.linalg.norm(paths.path - start, axis=2))) if directed else 0.0
     for task, shade in enumerate(shades):
         route = paths.path[task]

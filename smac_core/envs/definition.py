@@ -61,6 +61,8 @@ class Environment(ABC):
     """Training and held-out tasks of the family's usual list."""
     seen_from_above: ClassVar[bool] = False  # whether ``position`` is (x, y); else (x, height)
     measure_units: ClassVar[Mapping[str, str]] = {"forward_velocity": "m/s", "distance": "m"}
+    image_shape: ClassVar[tuple[int, int, int] | None] = None
+    """Height, width and channels of a picture in [0, 1] that observations begin with, flattened."""
     batch: ClassVar[int] = 64
     """Simulators that step together: enough to hide Python, small enough for cache or memory."""
     lanes: int = 1

@@ -22,6 +22,9 @@ DEFINITIONS = (
     "smac_core.envs.sawyer_door:SawyerDoor",
 )
 
+# Registered where nothing can draw, too; the first observation then says what is missing.
+NEED_GRAPHICS = ("smac_core.envs.sawyer_push_pixels:SawyerPushPixels",)
+
 # Registered without PyBullet, too; making one then says how to get it.
 NEED_PYBULLET = (
     "smac_core.envs.sawyer.environment:SawyerManipulation",
@@ -52,5 +55,5 @@ def register(definition: str) -> str:
     return env.gym_id
 
 
-for _definition in (*DEFINITIONS, *NEED_PYBULLET):
+for _definition in (*DEFINITIONS, *NEED_GRAPHICS, *NEED_PYBULLET):
     register(_definition)

@@ -156,6 +156,8 @@ class MujocoRenderer:
         data: ``mujoco.MjData``.
         shadows: Whether shadows and reflections are drawn.
         marks: Says for a task ``[1, task_dim]`` which spots ``[1, spots, 3]`` are drawn as balls.
+        camera: Name of a camera of the model; without it MuJoCo's free camera.
+        size: Width and height (pixels).
     """
 
     def __init__(
@@ -165,6 +167,8 @@ class MujocoRenderer:
         *,
         shadows: bool = True,
         marks: Callable[[np.ndarray], np.ndarray] | None = None,
+        camera: str = CAMERA,
+        size: tuple[int, int] = (WIDTH, HEIGHT),
     ) -> None:
         import mujoco  # noqa: PLC0415  # only those who draw need it
 
@@ -179,11 +183,11 @@ class MujocoRenderer:
         self._options = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(model, self._camera)
-        number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, CAMERA)
+        number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
         if number >= 0:
             self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
             self._camera.fixedcamid = number
-        self._area = mujoco.MjrRect(0, 0, WIDTH, HEIGHT)
+        self._area = mujoco.MjrRect(0, 0, *size)
 
     def draw(self, task: np.ndarray) -> Image:
         """Draw the simulator as it stands.
@@ -192,7 +196,7 @@ class MujocoRenderer:
             task: ``[1, task_dim]``; drawn as far as it marks spots.
 
         Returns:
-            ``[240, 320, 3]``.
+            ``[height, width, 3]``.
         """
         mujoco = self._mujoco
         self._gl.make_current()
@@ -207,7 +211,7 @@ class MujocoRenderer:
         )
         for spot in () if self._marks is None else self._marks(task)[0]:
             self._add_ball(spot)
-        image = np.empty((HEIGHT, WIDTH, 3), dtype=np.uint8)
+        image = np.empty((self._area.height, self._area.width, 3), dtype=np.uint8)
         mujoco.mjr_render(self._area, self._scene, self._context)
         mujoco.mjr_readPixels(image, None, self._area, self._context)
         return image[::-1].copy()  # OpenGL's first row is the lowest
