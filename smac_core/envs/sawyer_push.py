@@ -68,7 +68,7 @@ class SawyerPush(Environment):
     task_low = (-0.09, 0.70)
     task_high = (0.10, 0.80)
     num_tasks = (20, 20)
-    not_in_rows = None
+    not_in_rows: ClassVar[str | None] = None
     seen_from_above = True
     measure_units: ClassVar[Mapping[str, str]] = {
         "goal_distance": "m",
