@@ -8,7 +8,7 @@ export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 export NUMBA_NUM_THREADS = 1
 
-.PHONY: setup run test test-slow check format bench comparison paper clean
+.PHONY: setup run test test-slow check format bench comparison paper study results clean
 
 setup: $(STAMP)
 
@@ -49,6 +49,13 @@ bench: setup
 
 comparison: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile config/comparison.yaml
+
+study: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) study
+
+# From the committed table alone; copy results/study/study*.csv there first after a run of the study.
+results: setup
+	$(BIN)/python -m pipeline.study_page --csv docs/results/study.csv --out docs/results
 
 paper: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile config/paper.yaml
