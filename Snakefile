@@ -103,8 +103,7 @@ for group in plan.groups("rollout"):
         params:
             **plan.params("rollout", group),
         shell:
-            "python -m {params.module} --config {params.cfg:q} {params.job}"
-            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
+            "python -m {params.module} --config {params.cfg:q} {params.job} --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
             " --rollouts {input.rollouts:q} --rewards {input.rewards:q} --out {output.transitions:q} > {log:q} 2>&1"
 
 
@@ -167,8 +166,7 @@ for group in plan.groups("finetune"):
         params:
             **plan.params("finetune", group),
         shell:
-            "python -m {params.module} --config {params.cfg:q} {params.job}"
-            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
+            "python -m {params.module} --config {params.cfg:q} {params.job} --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q}"
             " --rollouts {input.rollouts:q} --rewards {input.rewards:q} --out {output.checkpoint:q} > {log:q} 2>&1"
 
 
@@ -195,8 +193,7 @@ for group in plan.groups("evaluate"):
         params:
             **plan.params("evaluate", group),
         shell:
-            "python -m {params.module} --config {params.cfg:q} {params.job}"
-            " --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q} --out {output.returns:q} > {log:q} 2>&1"
+            "python -m {params.module} --config {params.cfg:q} {params.job} --tasks {input.tasks:q} --transitions {input.transitions:q} --checkpoint {input.checkpoint:q} --out {output.returns:q} > {log:q} 2>&1"
 
 
 include: "pipeline/experts.smk"
