@@ -11,7 +11,8 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from smac_core.envs.definition import Environment, displacement
+from smac_core.envs.ant_gait import Gait
+from smac_core.envs.definition import Environment, ScriptedEpisodes, displacement
 from smac_core.envs.mujoco_physics import MujocoPhysics, load_mjcf, sum_of_squares
 from smac_core.errors import ConfigError
 
@@ -198,6 +199,11 @@ class AntGoalRing(Environment):
     def latent_of_task(self, task: np.ndarray) -> np.ndarray:
         """Describe a goal by its unit vector: what an expert for all goals is told."""
         return task / RADIUS
+
+    def script(self, initial: np.ndarray, task: np.ndarray) -> ScriptedEpisodes:
+        """Begin episodes of a gait towards the goal, which does not look where it is."""
+        bearing = np.degrees(np.arctan2(task[:, 1], task[:, 0]))
+        return Gait(bearing, self.control_seconds).act
 
 
 class AntGoalRingFar(AntGoalRing):
