@@ -14,6 +14,7 @@ import pytest
 
 from pipeline import schema
 from pipeline.sections import SOURCES, STAGES
+from pipeline.sections_gmps import GmpsTrainConfig
 from pipeline.sections_maml import MamlTrainConfig
 from smac_core import visits
 
@@ -98,6 +99,14 @@ def test_the_deviations_of_maml_are_keys_with_these_defaults():
     for _, key, here in rows:
         section, name = key.split(".")
         assert str(getattr(getattr(MamlTrainConfig(), section), name)) == here
+
+
+def test_the_deviations_of_gmps_are_keys_with_these_defaults():
+    rows = re.findall(r"^\| (G\d+) \|.*\| `([a-z_.]+)` \| (.+?) \|$", DEVIATIONS, re.MULTILINE)
+    assert [number for number, _, _ in rows] == [f"G{n}" for n in range(1, 5)]
+    for _, key, here in rows:
+        section, name = key.split(".")
+        assert str(getattr(getattr(GmpsTrainConfig(), section), name)) == here
 
 
 def test_the_code_points_at_deviations_that_exist():
