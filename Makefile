@@ -56,6 +56,7 @@ study: setup
 # From the committed table alone; copy results/study/study*.csv there first after a run of the study.
 results: setup
 	$(BIN)/python -m pipeline.study_page --csv docs/results/study.csv --out docs/results
+	$(BIN)/python -m pipeline.gmps_results --out docs/results
 
 paper: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile config/paper.yaml
