@@ -284,10 +284,12 @@ def arm_rows(results: Results) -> Iterator[tuple[object, ...]]:
         for method in env.methods:
             arm = run.arms.get(method.name)
             settings = {} if arm is None else _settings(arm, cf.env_chain(run, env.name))
+            known = method.evaluations
+            measured = [n for n in method.rounds if all((s, n) in known for s in run.seeds)]
             yield (
                 *(env.name, cf.env_chain(run, env.name)[0], method.name, arm.of if arm else ""),
                 method.label,
-                *(arm.question if arm else "", method.offline_of, method.rounds[-1]),
+                *(arm.question if arm else "", method.offline_of, max(measured, default=0)),
                 json.dumps(settings, separators=(", ", ": ")).replace('"', "") if arm else "",
                 versions,
             )

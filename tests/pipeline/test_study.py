@@ -150,6 +150,10 @@ def test_arms_are_told_with_what_differs(results):
     assert by_name["mean"]["settings"] == "{relabel: {latent: mean}}"
     assert (by_name["mean"]["of"], by_name["mean"]["question"]) == ("smac", "Which z?")
     assert by_name["smac"]["of"] == ""
+    assert [by_name[name]["rounds"] for name in ("smac", "mean")] == [1, 1]
+    del results.envs[0].methods[0].evaluations[1, 1]
+    head, *rows = arm_rows(results)
+    assert rows[0][head.index("rounds")] == 0  # no further than every seed
 
 
 def test_the_documentation_names_every_column():
