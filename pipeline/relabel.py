@@ -103,7 +103,7 @@ def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.n
     args, config = stage.args, stage.section
     model = read_model(args.checkpoint, stage.env, current_round=0)
     agents = [model.agent, *_ensemble(stage)]
-    offline = read_offline(args.transitions, stage.env, tasks.train, model.slices[1:])
+    offline = read_offline(args.transitions, stage.env, tasks.train, model.slices)
     context_rows = offline_rows(offline, tasks.train, model.slices[1])
     drawn, streams = _draw_contexts(stage, tasks, rollout, context_rows)
     dim = model.agent.latent_dim
@@ -122,7 +122,8 @@ def _decoded(stage: StageRun, tasks: TaskList, rollout: Store) -> dict[str, np.n
     if config.ensemble == "mean":
         reward = np.mean(labels, axis=0, dtype=np.float64).astype(np.float32)
     if config.reward_range == "seen":
-        seen = offline.reward[np.concatenate(context_rows)]
+        replay_rows = offline_rows(offline, tasks.train, model.slices[0])
+        seen = offline.reward[np.concatenate([*replay_rows, *context_rows])]
         reward = np.clip(reward, seen.min(), seen.max())
     return {"data/generated_reward": reward, "meta/episode_latent": latents[0]}
 

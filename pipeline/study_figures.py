@@ -144,7 +144,8 @@ def _curves(
     axes: Axes, study: Study, arms: Sequence[StudyArm], contexts: Sequence[Where]
 ) -> list[tuple[float, str, str]]:
     """Draw all curves of a panel; gives height, text and colour of their labels."""
-    reach = max((study.steps(a, a.rounds, contexts[0]) for a in arms if a.rounds), default=1.0)
+    ends_at = [study.steps(a, a.rounds, contexts[0]) for a in arms if a.rounds]
+    reach = max((steps for steps in ends_at if math.isfinite(steps)), default=1.0)
     labels = []
     for place, arm in enumerate(arms):
         for where in contexts:

@@ -214,7 +214,8 @@ def _rows_over_seeds(
         if context == GAP:
             yield _share_row(before - table, before, split, context, config)
         ends = sorted(n for n, s, c in oracle if (s, c) == (split, context))
-        if context == OWN and ends and ends[-1] > 0:
+        whole_run = ends[:1] == [0] and ends[-1:] == [last]  # both from round 0 to the same round
+        if context == OWN and whole_run:
             gained = oracle[ends[-1], split, context] - oracle[0, split, context]
             if gained.shape == table.shape:
                 yield _share_row(table - before, gained, split, context, config)
@@ -242,8 +243,10 @@ def _share_row(
 ) -> dict[str, Any]:
     """Divide two means; the same seeds, tasks and repeats are drawn for both."""
     drawn = [resample(table, config.bootstrap_samples) for table in (part, whole)]
-    estimates = _draws(drawn[0]) / _draws(drawn[1]) if drawn[0].varied else np.zeros(0)
-    point = float(mean(drawn[0].point)) / float(mean(drawn[1].point))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a whole of nothing has no share
+        estimates = _draws(drawn[0]) / _draws(drawn[1]) if drawn[0].varied else np.zeros(0)
+    whole_mean = float(mean(drawn[1].point))
+    point = float(mean(drawn[0].point)) / whole_mean if whole_mean else np.nan
     value = interval(point, estimates, config.confidence, len(part))
     row = _interval_row(part, SHARE, split, context, config)
     return row | {"return": value.mean, "low": value.low, "high": value.high}
