@@ -52,6 +52,7 @@ class PolicyGradientAgent(MetaAgent):
         one = self._unadapted
         self._weight = [np.repeat(weight, num, axis=0) for weight in one.weight]
         self._bias = [np.repeat(bias, num, axis=0) for bias in one.bias]
+        self._std = np.repeat(one.std, num, axis=0)
         self._adapted = np.zeros(num, dtype=bool)
         self._memory: list[list[Context]] = [[] for _ in range(num)]
 
@@ -63,9 +64,8 @@ class PolicyGradientAgent(MetaAgent):
 
         if explore and not self._adapted[rows].any():
             return self._unadapted.act(np.zeros(len(rows), np.int64), obs, noise, sample=True)
-        std = np.repeat(self._unadapted.std, len(self._memory), axis=0)
-        own = ActingPolicies(tuple(self._weight), tuple(self._bias), std)
-        if len(std) == 1:  # one policy serves all rows, as there is only one row
+        own = ActingPolicies(tuple(self._weight), tuple(self._bias), self._std)
+        if len(self._std) == 1:  # one policy serves all rows, as there is only one row
             rows = np.zeros(len(rows), np.int64)
         return own.act(rows, obs, noise, sample=explore)
 
@@ -116,8 +116,10 @@ class PolicyGradientAgent(MetaAgent):
 
         config = self.objective.config
         obs, action, advantage = _padded(context, config)
+        device = self.meta["policy"]["log_std"].device
         seen, done, gain = (
-            torch.from_numpy(a.reshape(-1, *a.shape[2:])) for a in (obs, action, advantage)
+            torch.from_numpy(a.reshape(-1, *a.shape[2:])).to(device)
+            for a in (obs, action, advantage)
         )
         behaviour = log_prob(self.meta["policy"], seen, done).detach()
         explored = PolicyRows(seen, done, gain, behaviour)
@@ -129,7 +131,8 @@ class PolicyGradientAgent(MetaAgent):
                 where=f"meta-episode {row}, {len(context)} transitions",
                 fix="train with a lower initial_rate or learning_rate",
             )
-        for held, new in zip((*self._weight, *self._bias), (*own.weight, *own.bias), strict=True):
+        mine = (*self._weight, *self._bias, self._std)
+        for held, new in zip(mine, (*own.weight, *own.bias, own.std), strict=True):
             held[row] = new[0]
         self._adapted[row] = True
 

@@ -321,6 +321,43 @@ def test_exploration_draws_and_the_rest_does_not():
     assert np.isnan(agent.diagnosis().kl).all()
 
 
+def test_who_draws_after_adaptation_draws_with_its_own_spread():
+    agent, rows, noise = make_agent(), np.arange(3), np.full((3, 2), 0.02, np.float32)
+    explored(agent, rows)
+    obs = episodes(7).obs[:, 0]
+    drawn, mean = (agent.act(rows, obs, noise, explore=e) for e in (True, False))
+    inside = np.abs(mean) < 0.9
+    spread = ((drawn - mean) / noise)[inside]
+    assert inside.any()
+    assert (np.abs(spread - 1.0) > 1e-3).any(), "the inner step moves it off the initial 1"
+    agent.begin_task(3)
+    drawn, mean = (agent.act(rows, obs, noise, explore=e) for e in (True, False))
+    np.testing.assert_allclose((drawn - mean) / noise, 1.0, atol=1e-4)
+
+
+class Elsewhere:
+    """An inner step on another device than the CPU, that notes what it is given."""
+
+    def __init__(self, result: dict[str, torch.Tensor]) -> None:
+        self.config, self.result, self.seen = CONFIG, result, []
+
+    def adapt(self, meta, rows, steps):
+        self.seen += [tensor.device.type for tensor in rows]
+        return self.result, {}
+
+
+def test_adaptation_happens_where_the_parameters_are():
+    agent = make_agent()
+    objective = Elsewhere({n: t.detach() for n, t in agent.meta["policy"].items()})
+    agent.objective = objective
+    agent.meta = {
+        group: {name: tensor.detach().to("meta") for name, tensor in part.items()}
+        for group, part in agent.meta.items()
+    }
+    explored(agent, np.arange(2))
+    assert objective.seen == ["meta"] * 8
+
+
 def test_checkpoints_that_do_not_fit_are_refused():
     learner = GmpsLearner(Shapes(2, 2), NETWORKS, CONFIG, 1, CPU)
     meta = {"algorithm": "gmps", "networks": asdict(NETWORKS), "learner": asdict(CONFIG)}
