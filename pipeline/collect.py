@@ -8,6 +8,7 @@ the same with a policy that is told its task. All write the same store.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.cli import stage_main, stage_parser
@@ -43,7 +44,11 @@ def run(args: argparse.Namespace) -> None:
                 collect_with_learner,
             )
 
-            key = {"code": stage.code_digest, "tasks": path_digest(args.tasks)}
+            key = {
+                "env": asdict(stage.env_config),
+                "code": stage.code_digest,
+                "tasks": path_digest(args.tasks),
+            }
             resume = collect_with_learner(collection, args.out, key)
         elif config.policy == "scripted":
             collect_initial(collection)

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.cli import Progress
 from pipeline.collection import LABELS, Collection, collect_initial, untrained_agent
 from pipeline.expert_policy import told_latents
+from pipeline.sections import ExpertsConfig
 from pipeline.training import Resume, resume_state, single_thread
 from smac_core.adaptation import MetaTest
 from smac_core.agent import Agent, Posteriors, make_agent
@@ -66,15 +67,22 @@ class LearningCollector:
         """Scale every task's parameters and pad them to the latent's length."""
         scaled = self.env.latent_of_task(self.collection.tasks.parameters)
         if scaled.shape[1] > self.config.networks.latent_dim:
+            own, other = self._section()
             raise ConfigError(
                 "the policy cannot be told its task",
-                where=f"collect of {self.env.env_id}",
+                where=f"{own} of {self.env.env_id}",
                 expected=f"networks.latent_dim of at least {scaled.shape[1]}",
                 found=self.config.networks.latent_dim,
-                fix="raise collect.networks.latent_dim, or set collect.policy: pearl",
+                fix=f"raise {own}.networks.latent_dim, or set {own}.policy: {other}",
             )
         parameters = self.collection.tasks.parameters
         return told_latents(self.env, parameters, self.config.networks.latent_dim)
+
+    def _section(self) -> tuple[str, str]:
+        """Name the section that the configuration is of, and its policy that is told no task."""
+        if isinstance(self.config, ExpertsConfig):
+            return "experts", "scripted"
+        return "collect", "pearl"
 
     def agent(self) -> Agent:
         """Return the acting side of the learner."""

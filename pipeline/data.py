@@ -32,6 +32,7 @@ def write_episodes(
     *,
     params: Mapping[str, object],
     rewards: bool,
+    tasks: str | None = None,
 ) -> None:
     """Write episodes as a transitions store.
 
@@ -43,6 +44,7 @@ def write_episodes(
             data of another task.
         params: What the environment was built with.
         rewards: Whether the store has a reward array.
+        tasks: Digest of the task list, where whoever reads the store is to compare it.
     """
     ends = rows.ends
     last = np.zeros(len(rows.obs), dtype=bool)
@@ -76,6 +78,7 @@ def write_episodes(
             "obs_dim": env.obs_dim,
             "action_dim": env.action_dim,
             "reward_source": "environment" if rewards else "none",
+            **({} if tasks is None else {"tasks": tasks}),
         },
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.cli import stage_main, stage_parser
 from pipeline.data import write_episodes
 from pipeline.expert_policy import read_expert
+from pipeline.manifest import path_digest
 from pipeline.schema import EPISODE_SOURCES
 from pipeline.sections import DemonstrationsConfig
 from pipeline.stage import begin, lock
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     stage = begin("demonstrations", args)
     config: DemonstrationsConfig = stage.section
     tasks = read_tasks(args.tasks, stage.env)
-    expert = read_expert(args.checkpoint, stage.env, tasks.parameters, tasks.train)
+    expert = read_expert(args.checkpoint, stage.env, args.tasks, tasks.parameters, tasks.train)
     task_id = np.repeat(np.asarray(tasks.train, dtype=np.int64), config.episodes)
     told = expert.latents[task_id]
     plan = plan_episodes(
@@ -60,7 +61,15 @@ def run(args: argparse.Namespace) -> None:
             "iteration": np.zeros(len(task_id), dtype=np.int64),
         }
         params = stage.env_config.params
-        write_episodes(args.out, stage.env, rows, labels, params=params, rewards=True)
+        write_episodes(
+            args.out,
+            stage.env,
+            rows,
+            labels,
+            params=params,
+            rewards=True,
+            tasks=path_digest(args.tasks),
+        )
         measured = stage.env.summarise(rows.reward, rows.length, tasks.parameters[task_id])
         extra = {
             "transitions": int(rows.length.sum()),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.checkpoint import read_checkpoint
+from pipeline.manifest import path_digest
 from smac_core.agent import Agent
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import Controller, Scripted
@@ -90,13 +91,14 @@ def told_latents(env: Environment, parameters: np.ndarray, latent_dim: int) -> n
 
 
 def read_expert(
-    path: Path, env: Environment, parameters: np.ndarray, task_ids: Sequence[int]
+    path: Path, env: Environment, tasks: Path, parameters: np.ndarray, task_ids: Sequence[int]
 ) -> Expert:
     """Read an expert.
 
     Args:
         path: Its checkpoint.
         env: The environment that it must belong to.
+        tasks: The task list, which must be what it was trained on.
         parameters: ``[T, task_dim]`` of all tasks.
         task_ids: Tasks that it must have been trained on.
 
@@ -104,7 +106,8 @@ def read_expert(
         The expert.
 
     Raises:
-        CheckpointError: Damaged, of another environment or algorithm, or no expert of a task.
+        CheckpointError: Damaged, of another environment, algorithm or task list, or no
+            expert of a task.
     """
     checkpoint = read_checkpoint(path, env_id=env.env_id)
     meta = checkpoint.metadata
@@ -117,6 +120,10 @@ def read_expert(
             raise CheckpointError(
                 f"expert of another {name}", where=path, expected=size, found=found, fix=FIX
             )
+    if meta.get("tasks") != (digest := path_digest(tasks)):
+        raise CheckpointError(
+            "expert of other tasks", where=path, expected=digest, found=meta.get("tasks"), fix=FIX
+        )
     lacking = sorted(set(task_ids) - set(meta["experts_of"]))
     if lacking:
         raise CheckpointError(

@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> None:
             stage.finish({"tasks": args.tasks}, outputs)
             return
         collector = LearningCollector(collection)
-        resume = learn(collector, args.out, {"code": stage.code_digest, "tasks": tasks})
+        key = {"env": asdict(stage.env_config), "code": stage.code_digest, "tasks": tasks}
+        resume = learn(collector, args.out, key)
         tensors = {
             name: array
             for name, array in collector.learner.state().items()

@@ -53,13 +53,14 @@ def expert_path(transitions: Path) -> Path:
 
 
 def read_demonstrations(
-    path: Path, env: Environment, task_ids: tuple[int, ...], number: int | None
+    path: Path, env: Environment, tasks: Path, task_ids: tuple[int, ...], number: int | None
 ) -> tuple[Demonstrations, ...]:
     """Read what experts show of each task.
 
     Args:
         path: A transitions store.
         env: The environment that it must belong to.
+        tasks: The task list, which must be the store's own, where that says which it is.
         task_ids: Training tasks.
         number: Episodes of a task that are used, the first ones; None: all.
 
@@ -67,13 +68,25 @@ def read_demonstrations(
         One a task.
 
     Raises:
-        StoreError: Damaged, of another environment or horizon, or a task has too few episodes.
+        StoreError: Damaged, of another environment, task list or horizon, or a task has too few
+            episodes.
     """
-    arrays = read_store(path, "transitions", env_id=env.env_id).arrays
+    store = read_store(path, "transitions", env_id=env.env_id)
+    digest, arrays = path_digest(tasks), store.arrays
+    if (found := store.attributes.get("tasks", digest)) != digest:
+        raise StoreError(
+            "demonstrations of other tasks",
+            where=path,
+            expected=digest,
+            found=found,
+            fix="make the demonstrations again with this tasks.json",
+        )
     ends = arrays["meta/episode_ends"]
     length = np.diff(ends, prepend=0)
-    expert = arrays["meta/episode_source"] == EPISODE_SOURCES["expert"]
-    complete = arrays["data/terminated"][ends - 1] | ~arrays["meta/episode_ok"]
+    # Where the simulator diverged, nobody was shown what to do.
+    sound = arrays["meta/episode_ok"]
+    expert = (arrays["meta/episode_source"] == EPISODE_SOURCES["expert"]) & sound
+    complete = arrays["data/terminated"][ends - 1]
     wrong = expert & (length != env.horizon) & ~(complete & (length < env.horizon))
     if wrong.any():
         raise StoreError(
@@ -148,11 +161,12 @@ def training_tasks(stage: StageRun, tasks: TaskList) -> tuple[TrainingTasks, dic
     if config.learner.outer != "imitation":
         return TrainingTasks(train, parameters), inputs
     inputs["transitions"] = args.transitions
-    shown = read_demonstrations(args.transitions, env, train, config.demonstrations)
+    shown = read_demonstrations(args.transitions, env, args.tasks, train, config.demonstrations)
     if not config.learner.aggregate_every:
         return TrainingTasks(train, parameters, shown), inputs
     inputs["expert"] = expert_path(args.transitions)
-    expert = read_expert(inputs["expert"], env, tasks.parameters, train)
+    expert = read_expert(inputs["expert"], env, args.tasks, tasks.parameters, train)
+    expert.label(train[0], shown[0].obs[:1])  # one that cannot be asked refuses before training
 
     def label(place: int, obs: np.ndarray) -> np.ndarray:
         return expert.label(train[place], obs)
@@ -183,7 +197,7 @@ def measure(trainer: GmpsTrainer, tasks: TaskList, config: GmpsTrainConfig) -> d
     )
     adapted = test.online()[0].episode_return[..., -1]
     return {
-        "test_return": float(np.nanmean(adapted)),
+        "test_return": float(adapted.mean(dtype=np.float64)),
         "test_prior_return": float(test.unadapted(1).episode_return.mean(dtype=np.float64)),
     }
 
@@ -231,6 +245,7 @@ def train_seed(stage: StageRun) -> Resume:
     tasks = read_tasks(args.tasks, stage.env)
     on, inputs = training_tasks(stage, tasks)
     key = {
+        "env": asdict(stage.env_config),
         "section": asdict(config),
         "seed": args.seed,
         "code": stage.code_digest,

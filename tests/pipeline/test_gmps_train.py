@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -11,12 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import cli, demonstrations, evaluate, experts, gmps_train
+from pipeline import (
+    cli,
+    collect,
+    collect_learning,
+    config,
+    demonstrations,
+    evaluate,
+    experts,
+    gmps_train,
+)
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.expert_policy import read_expert
 from pipeline.store import read_store, write_store
 from pipeline.task_list import read_tasks
 from smac_core.envs.point_robot import PointRobot
+from smac_core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
@@ -95,7 +106,9 @@ def test_demonstrations_are_the_experts(finished):
     assert set(store.arrays["meta/episode_source"].tolist()) == {4}
     owner = store.arrays["meta/episode_task_id"]
     np.testing.assert_array_equal(owner, np.repeat(tasks.train, 2))
-    expert = read_expert(finished.path("experts"), env, tasks.parameters, tasks.train)
+    expert = read_expert(
+        finished.path("experts"), env, finished.path("tasks"), tasks.parameters, tasks.train
+    )
     for episode in (0, 5):
         rows = slice(episode * 20, episode * 20 + 20)
         labels = expert.label(int(owner[episode]), store.arrays["data/obs"][rows])
@@ -109,7 +122,7 @@ def test_a_script_may_be_the_expert(finished, tmp_path):
     words = finished.words("experts", changes={"config": section, "out": out})
     assert cli.run(experts.run, experts.make_parser(), words) == 0
     tasks = read_tasks(finished.path("tasks"), env)
-    expert = read_expert(out, env, tasks.parameters, tasks.train)
+    expert = read_expert(out, env, finished.path("tasks"), tasks.parameters, tasks.train)
     assert expert.metadata["environment_steps"] == 0
     obs = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
     drive = np.clip((tasks.parameters[2] - obs) / 0.1, -1.0, 1.0)
@@ -205,6 +218,103 @@ def test_divergence_is_one_line_and_leaves_the_earlier_checkpoint(stage, capsys)
     assert Stage(stage.finished, stage.folder, rate="1.0e+30").call() == 2
     assert "is not finite" in told(capsys)
     assert stage.out.read_bytes() == before
+
+
+class Stopped(Exception):
+    """Raised in place of training."""
+
+
+def test_other_parameters_of_the_environment_do_not_resume(stage, finished, monkeypatch):
+    keys = []
+
+    def stop(out, key):
+        keys.append(key)
+        raise Stopped
+
+    monkeypatch.setattr(gmps_train, "resume_state", stop)
+    monkeypatch.setattr(collect_learning, "resume_state", stop)
+    monkeypatch.setattr(collect_learning.LearningCollector, "__init__", take_collection)
+    monkeypatch.setattr("pipeline.stage.load_environment", lambda *_: PointRobot())
+    run = config.read_run(str(stage.preset))
+    for module, name in ((gmps_train, "meta_train"), (experts, "experts"), (collect, "collect")):
+        for width in (1.0, 2.5):
+            document = json.loads(config.section_json(run, name, "point-robot", "gmps"))
+            document["env"]["params"] = {"width": width}
+            if name == "collect":
+                document["section"]["policy"] = "pearl"
+            if name == "meta_train":
+                words = stage.words(config=json.dumps(document))
+            else:
+                changes = {"config": json.dumps(document), "out": stage.out}
+                words = finished.words(name, changes=changes)
+            with pytest.raises(Stopped):
+                module.run(module.make_parser().parse_args(words))
+        first, second = keys[-2:]
+        assert first != second
+        assert {name: part for name, part in first.items() if name != "env"} == {
+            name: part for name, part in second.items() if name != "env"
+        }
+
+
+def take_collection(self, collection):
+    self.collection = collection
+
+
+def test_a_diverged_episode_shows_nothing(stage, capsys, tmp_path):
+    path = stage.finished.path("demonstrations")
+    ok = read_store(path, "transitions").arrays["meta/episode_ok"].copy()
+    ok[0] = False
+    shown = stage.finished.rewrite(path, tmp_path / "diverged.zarr", meta__episode_ok=ok)
+    assert stage.call(transitions=shown) == 2
+    line = told(capsys)
+    assert "expected 2 expert episodes of task 0" in line
+    assert "found 1" in line
+
+
+def test_what_was_made_for_other_tasks_is_refused(stage, capsys, tmp_path):
+    other = tmp_path / "tasks.json"
+    document = json.loads(stage.finished.path("tasks").read_text())
+    other.write_text(json.dumps(document, indent=3))
+    assert stage.call(tasks=other) == 2
+    assert "demonstrations of other tasks" in told(capsys)
+    words = stage.finished.words(
+        "demonstrations", changes={"tasks": other, "out": tmp_path / "no" / "a.zarr"}
+    )
+    assert cli.run(demonstrations.run, demonstrations.make_parser(), words) == 2
+    assert "expert of other tasks" in told(capsys)
+
+
+def test_a_script_that_cannot_be_asked_refuses_before_training(
+    stage, capsys, tmp_path, monkeypatch
+):
+    def remembers(self, obs, task, noise):
+        raise ConfigError("the script remembers its episode")
+
+    def never(self, tell):
+        raise AssertionError("trained")
+
+    out = tmp_path / "experts" / "checkpoint.safetensors"
+    section = stage.finished.section("experts", policy="scripted")
+    words = stage.finished.words("experts", changes={"config": section, "out": out})
+    assert cli.run(experts.run, experts.make_parser(), words) == 0
+    found = read_store(stage.finished.path("demonstrations"), "transitions")
+    shown = tmp_path / "demonstrations" / "transitions.zarr"
+    shown.parent.mkdir()
+    write_store(shown, "transitions", found.arrays, found.attributes)
+    monkeypatch.setattr(PointRobot, "scripted_action", remembers)
+    monkeypatch.setattr(gmps_train.GmpsTrainer, "iterate", never)
+    assert stage.call(transitions=shown) == 2
+    assert "the script remembers its episode" in told(capsys)
+
+
+def test_the_error_names_the_section_of_the_expert(stage, capsys):
+    networks = {"latent_dim": 1}
+    section = stage.finished.section("experts", networks=networks)
+    words = stage.finished.words("experts", changes={"config": section, "out": stage.out})
+    assert cli.run(experts.run, experts.make_parser(), words) == 2
+    line = told(capsys)
+    assert "experts of point-robot" in line
+    assert "raise experts.networks.latent_dim, or set experts.policy: scripted" in line
 
 
 def test_data_without_experts_of_a_task_are_refused(stage, capsys, tmp_path):
