@@ -138,7 +138,7 @@ class Plan:
         def count(wildcards: Any) -> int | None:
             method = _method(stage, wildcards)
             section = self._once(cf.stage_config, self.run, stage, wildcards.env, method)
-            learns = getattr(section, "policy", "pearl") == "pearl"
+            learns = getattr(section, "policy", "pearl") in {"pearl", "task-conditioned"}
             learner = getattr(section, "learner", None)  # a method's own section may have none
             device = getattr(learner, "device", "cpu")
             return 1 if self.run.gpu and learns and device != "cpu" else None

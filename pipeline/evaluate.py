@@ -29,6 +29,7 @@ from smac_core.adaptation import (
 from smac_core.config import SliceConfig
 from smac_core.coverage import coverage
 from smac_core.dataset import Transitions
+from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver
 from smac_core.meta_agent import Context, join_contexts
 from smac_core.planning import EVALUATE_MATCHED, EVALUATE_OFFLINE, EVALUATE_TEST, EVALUATE_TRAIN
@@ -157,9 +158,14 @@ def measure(
             train, offline.rows, train_ids, model.slices[0]
         ),
         "exploration_decoder_mse": _exploration_decoder_mse(train, explored),
-        **asdict(coverage(offline.rows.obs[replay], seen)),
+        **_coverage(stage.env, offline.rows.obs[replay], seen),
     }
     return arms | trained, numbers
+
+
+def _coverage(env: Environment, offline: np.ndarray, seen: np.ndarray) -> dict[str, float]:
+    """Tell where the exploration went; of images nothing, whose covariance no memory holds."""
+    return {} if env.image_shape is not None else asdict(coverage(offline, seen))
 
 
 def final_return(arm: Arm) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from pipeline import report_style as style
 from pipeline.cli import Parser, stage_main
-from pipeline.files import write_text
+from pipeline.files import read_json, write_text
 from pipeline.intervals import bootstrap_interval
 from pipeline.report_comparison_tables import csv_text
 from pipeline.store import read_store
@@ -35,6 +34,7 @@ HEADS = {
         *("test_return", "prior_return"),
     ],
 }
+FINISH = "finish it with `snakemake --configfile config/gmps.yaml`"
 Rows = list[list[object]]
 Returns = dict[int, np.ndarray]
 
@@ -115,6 +115,27 @@ def step_rows(where: Sequence[str], seed: str, metrics: Path, expert: float) -> 
         ]
 
 
+def _there(path: Path) -> Path:
+    """Refuse a file that is not there."""
+    if not path.is_file():
+        raise StoreError("an unfinished run", where=path, expected="a file", fix=FINISH)
+    return path
+
+
+def _check_equal(method: Path, seeds: dict[str, Returns]) -> None:
+    """Refuse seeds of which some explored other numbers of episodes."""
+    first, *others = seeds
+    for seed in others:
+        if seeds[seed].keys() != seeds[first].keys():
+            raise StoreError(
+                f"seeds {first} and {seed} explored other numbers of episodes",
+                where=method,
+                expected=list(seeds[first]),
+                found=list(seeds[seed]),
+                fix=FINISH,
+            )
+
+
 def gather(results: Path) -> dict[str, Rows]:
     """Read every finished run of GMPS and MAML-PG.
 
@@ -125,7 +146,7 @@ def gather(results: Path) -> dict[str, Rows]:
         The rows of both tables.
 
     Raises:
-        StoreError: There is none.
+        StoreError: There is none, or a run is incomplete or another protocol than its neighbours.
     """
     tables: dict[str, Rows] = {ADAPTED: [], STEPS: []}
     for method in sorted(results.glob("*/*/")):
@@ -135,20 +156,22 @@ def gather(results: Path) -> dict[str, Rows]:
         guided = "gmps" in method.name
         if not runs or not (guided or method.name.startswith("maml-pg")):
             continue
-        tables[ADAPTED] += adapted_rows(where, {s: read_returns(p) for s, p in seeds.items()})
+        returns = {s: read_returns(p) for s, p in seeds.items()}
+        _check_equal(method, returns)
+        tables[ADAPTED] += adapted_rows(where, returns)
         shown = method.parent / "demonstrations" / "manifest.json"
         expert = 0.0
         if guided:
-            manifest = json.loads(shown.read_text())
+            manifest: Any = read_json(_there(shown))
             expert = float(manifest["expert_environment_steps"] + manifest["transitions"])
         for seed, path in seeds.items():
             metrics = path.parents[2] / "meta_train" / "metrics.csv"
-            tables[STEPS] += step_rows(where, seed, metrics, expert)
+            tables[STEPS] += step_rows(where, seed, _there(metrics), expert)
     if not tables[ADAPTED]:
         raise StoreError(
             "no finished run of GMPS or MAML-PG",
             where=results,
-            fix="run `snakemake --configfile config/gmps.yaml` first",
+            fix=FINISH,
         )
     return tables
 

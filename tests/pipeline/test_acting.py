@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline import evaluate
 from pipeline.evaluate import final_return
 from pipeline.manifest import read_manifest
 from pipeline.schema import EPISODE_ENDS, EPISODE_SOURCES
 from pipeline.store import next_obs, read_store
 from smac_core.adaptation import DIVERGED, NO_EPISODE, TERMINATED, TIME_LIMIT, Arm
 from smac_core.dataset import context_features
+from smac_core.envs.point_robot import PointRobot
 from smac_core.planning import LABEL, generator
 
 HORIZON = 20
@@ -21,9 +23,15 @@ HORIZON = 20
 
 def read_agent(path: Path):
     from pipeline.models import read_model
-    from smac_core.envs.point_robot import PointRobot
 
     return read_model(path, PointRobot()).agent
+
+
+def test_of_images_no_coverage_is_measured(monkeypatch):
+    monkeypatch.setattr(evaluate, "coverage", None)  # calling it would fail
+    monkeypatch.setattr(PointRobot, "image_shape", (2, 2, 3))
+    images = np.zeros((4, 12), np.float32)
+    assert evaluate._coverage(PointRobot(), images, images) == {}
 
 
 def test_rollouts_have_no_reward(finished):
@@ -61,8 +69,6 @@ def test_an_evaluation_judges_critic_decoder_and_exploration(finished):
 
 
 def test_rollouts_never_ask_for_a_reward(finished, tmp_path, monkeypatch):
-    from smac_core.envs.point_robot import PointRobot
-
     def refuse(*_):
         raise AssertionError("a reward was computed")
 

@@ -300,6 +300,7 @@ def test_a_method_may_bring_its_own_stage(tmp_path):
         ({"gpu": True}, "meta_train", 1),
         ({"gpu": True}, "collect", None),  # point-robot's collector is scripted
         ({"gpu": True, "settings": {"all": {"collect": {"policy": "pearl"}}}}, "collect", 1),
+        ({"gpu": True}, "experts", 1),
         (
             {"gpu": True, "settings": {"all": {"finetune": {"learner": {"device": "cpu"}}}}},
             "finetune",

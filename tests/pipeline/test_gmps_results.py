@@ -59,6 +59,30 @@ def test_the_gain_is_paired(results, tmp_path):
     assert {path.suffix for path in out.iterdir()} == {".csv", ".png"}
 
 
+@pytest.mark.parametrize(
+    "lacking", ["demonstrations/manifest.json", "gmps/seed1/meta_train/metrics.csv"]
+)
+def test_an_unfinished_run_is_told(results, tmp_path, capsys, lacking):
+    (results / "point-robot" / lacking).unlink()
+    assert call("--results", results, "--out", tmp_path / "page") == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: an unfinished run")
+    assert lacking in line
+    assert "snakemake --configfile config/gmps.yaml" in line
+
+
+def test_seeds_of_other_protocols_are_told(results, tmp_path, capsys, monkeypatch):
+    read = gmps_results.read_returns
+
+    def shorter(path):
+        found = read(path)
+        return {0: found[0]} if "seed1" in str(path) else found
+
+    monkeypatch.setattr(gmps_results, "read_returns", shorter)
+    assert call("--results", results, "--out", tmp_path / "page") == 2
+    assert "error: seeds 0 and 1 explored other numbers of episodes" in capsys.readouterr().err
+
+
 def test_the_committed_tables_are_drawn(tmp_path):
     for name in gmps_results.HEADS:
         shutil.copy(PAGE / name, tmp_path / name)
