@@ -13,6 +13,7 @@ import torch
 
 from pipeline.checkpoint import write_checkpoint
 from pipeline.manifest import path_digest
+from pipeline.sections import FinetuneConfig, MetaTrainConfig
 from pipeline.stage import StageRun, begin_seeds, one_by_one
 from pipeline.training import Resume, resume_state, single_thread, train, write_metrics
 from smac_core.config import LearnerConfig, NetworkConfig
@@ -112,27 +113,49 @@ def _train_together(
     phases: Sequence[SeedPhase], device: torch.device, label: str, *, keep: bool
 ) -> list[Resume]:
     """Train seeds in one learner and write their outputs; `keep` a state to write them again."""
-    config, env = phases[0].stage.section, phases[0].stage.env
-    networks, seeds = phases[0].networks, [phase.seed for phase in phases]
-    shapes = Shapes(env.obs_dim, env.action_dim)
-    learner = Learner(shapes, networks, config.learner, seeds, device)
-    for place, phase in enumerate(phases):
-        if phase.state is not None:
-            _load(learner, phase, place)
     _check_equally_far(phases)
-    total = learner.num_updates + config.updates
     resumes = [phase.resume() for phase in phases]
-    data = [phase.data for phase in phases]
-    every = config.learner.log_every
-    engine = make_engine(learner, data, config.learner, networks.latent_dim, seeds, every)
-    train(learner, engine, total, every, resumes, label)
-    states = [learner.state(place) for place in range(len(phases))]
-    if keep:
-        for resume, state in zip(resumes, states, strict=True):
-            resume.save(state)
+    spans = _spans(phases[0].stage.section)
+    for number, (config, updates) in enumerate(spans):
+        states = _train_span(phases, config, updates, device, resumes, label)
+        # What follows begins from the resume state, wherever a run was killed.
+        if keep or number + 1 < len(spans):
+            for resume, state in zip(resumes, states, strict=True):
+                resume.save(state)
     for phase, resume, state in zip(phases, resumes, states, strict=True):
         _write(phase, resume, state, device)
     return resumes
+
+
+def _spans(section: MetaTrainConfig | FinetuneConfig) -> list[tuple[LearnerConfig, int]]:
+    """Cut a phase where encoder and decoder stop learning: settings, and updates at the end."""
+    whole = (section.learner, section.updates)
+    stop = section.model_updates if isinstance(section, MetaTrainConfig) else None
+    if stop is None or stop >= section.updates or not section.learner.train_model:
+        return [whole]
+    return [(section.learner, stop), (replace(section.learner, train_model=False), whole[1])]
+
+
+def _train_span(
+    phases: Sequence[SeedPhase],
+    config: LearnerConfig,
+    updates: int,
+    device: torch.device,
+    resumes: Sequence[Resume],
+    label: str,
+) -> list[dict[str, np.ndarray]]:
+    """Train until the phase has had so many updates; return the state of each seed."""
+    networks, env = phases[0].networks, phases[0].stage.env
+    seeds, every = [phase.seed for phase in phases], config.log_every
+    learner = Learner(Shapes(env.obs_dim, env.action_dim), networks, config, seeds, device)
+    for place, phase in enumerate(phases):
+        if phase.state is not None:
+            _load(learner, phase, place)
+    total = learner.num_updates + updates
+    data = [phase.data for phase in phases]
+    engine = make_engine(learner, data, config, networks.latent_dim, seeds, every)
+    train(learner, engine, total, every, resumes, label)
+    return [learner.state(place) for place in range(len(phases))]
 
 
 def _check_equally_far(phases: Sequence[SeedPhase]) -> None:

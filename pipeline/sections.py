@@ -81,6 +81,7 @@ class MetaTrainConfig:
     """The offline phase."""
 
     updates: int = 50000
+    model_updates: int | None = None  # then encoder and decoder stop learning; None: they never do
     replay: SliceConfig = field(default_factory=SliceConfig)
     context: SliceConfig | None = None  # None: the same rows as replay
     networks: NetworkConfig = field(default_factory=NetworkConfig)
@@ -253,6 +254,8 @@ def _disagreement_of_data(section: object) -> str | None:
             fault = "no initial steps: no data to begin with"
         case CollectConfig(policy="pearl" | "task-conditioned", visit=VisitConfig(prior_steps=0)):
             fault = "no prior steps: the visits of a collector that learns have no context"
+        case MetaTrainConfig(model_updates=0):
+            fault = "model_updates 0: encoder and decoder would learn nothing"
         case MethodConfig(needs=needs) if not set(needs) <= set(NEEDS):
             fault = f"needs {', '.join(needs)}; known are {', '.join(NEEDS)}"
         case SliceConfig(take="first" | "last", rows=0):

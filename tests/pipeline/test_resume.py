@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import training
+from pipeline.checkpoint import read_checkpoint
 from smac_core.sampler import HostSampler
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,3 +163,35 @@ def test_a_loss_that_is_not_finite_keeps_the_last_output(refused, copied):
 
 def test_states_are_rare():
     assert training.SAVE_SECONDS >= 10
+
+
+def test_encoder_and_decoder_stop_early(finished, tree, tmp_path):
+    """They end as they were then; the agent learns on; and a kill after it changes nothing."""
+
+    def train(folder: str, **more) -> tuple[Path, dict[str, object]]:
+        changes = changes_of(finished, "meta_train", tmp_path / folder) | {
+            "config": finished.section("meta_train", **{**LONG["meta_train"], **more})
+        }
+        return tmp_path / folder, changes
+
+    states = {}
+    for name, more in {
+        "short": {"updates": 60},
+        "stopped": {"model_updates": 60},
+        "never": {"model_updates": 130},
+        "plain": {},
+    }.items():
+        folder, changes = train(name, **more)
+        assert finished.call("meta_train", changes=changes) == 0
+        states[name] = read_checkpoint(folder / "checkpoint.safetensors").tensors
+    for network in ("encoder", "decoder"):
+        short, stopped, plain = (states[n][network] for n in ("short", "stopped", "plain"))
+        assert np.array_equal(stopped, short)
+        assert not np.array_equal(stopped, plain)
+    assert not np.array_equal(states["stopped"]["policy"], states["short"]["policy"])
+    assert all(np.array_equal(a, states["plain"][n]) for n, a in states["never"].items())
+
+    folder, changes = train("killed", model_updates=60)
+    die(finished, "meta_train", changes, update=110)
+    assert finished.call("meta_train", changes=changes) == 0
+    assert outputs(folder, tree) == outputs(tmp_path / "stopped", tree)
