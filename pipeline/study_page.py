@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.cli import Parser, stage_main
 from pipeline.files import require_writable, write_text
 from pipeline.report_text import number, percent, written
@@ -173,7 +175,6 @@ def _returns(study: Study, arms: list[StudyArm]) -> str:
         for arm in group:
             share = None if arm.name == ORACLE else study.interval(arm, SHARE, TEST_OWN)
             last = arm.rounds if arm.rounds else None
-            down = collapsed(study, arm) if last else []
             rows.append(
                 [
                     arm.title,
@@ -184,10 +185,18 @@ def _returns(study: Study, arms: list[StudyArm]) -> str:
                     percent(share.mean) if share else "",
                     written(study.interval(arm, 0, GAP), sign=True),
                     written(study.interval(arm, last, GAP), sign=True) if last else "",
-                    (f"{len(down)} of {len(study.seeds)}" if down else "none") if last else "",
+                    _counted(study, arm) if last else "",
                 ]
             )
     return table(head, rows)
+
+
+def _counted(study: Study, arm: StudyArm) -> str:
+    """Say how many seeds collapsed; an arm's last round may lack a seed."""
+    if not np.isfinite(study.by_seed(arm, arm.rounds, TEST_OWN)).all():
+        return "not measured"
+    down = collapsed(study, arm)
+    return f"{len(down)} of {len(study.seeds)}" if down else "none"
 
 
 def _diagnosis(study: Study, arms: list[StudyArm]) -> str:

@@ -85,7 +85,15 @@ def _gap(study: Study, arm: StudyArm) -> Verdict:
     told = f"{written(before, sign=True)} → {written(after, sign=True)}"
     if not before.known or before.low <= 0.0:
         return Verdict(bar, f"{told}: no gap to close", UNKNOWN)
-    return Verdict(bar, f"{told}, {_percents(share)} closed", _against(share, HALF))
+    told += f", {_percents(share)} closed"
+    # Own contexts should come up to offline ones: not the other way round, nor far beyond.
+    offline = study.interval(arm, CHANGE, OFFLINE)
+    if offline is not None and offline.known and offline.high < 0.0:
+        fell = written(offline, sign=True)
+        return Verdict(bar, f"{told}; the return after offline contexts fell: {fell}", FAILS)
+    if share.mean > 1.0 + HALF:
+        return Verdict(bar, f"{told}; a gap as large the other way round", FAILS)
+    return Verdict(bar, told, _against(share, HALF))
 
 
 def _percents(share: Interval) -> str:
@@ -102,7 +110,8 @@ def collapsed(study: Study, arm: StudyArm) -> list[int]:
 
     Returns:
         Seeds whose last return on held-out tasks is below that after the offline phase by more than
-        the standard deviation of the latter over seeds, or below doing nothing.
+        the standard deviation of the latter over seeds, or below doing nothing. A seed that was
+        not measured is not among them.
     """
     before, after = (study.by_seed(arm, n, TEST_OWN) for n in (0, arm.rounds))
     known = before[np.isfinite(before)]

@@ -99,6 +99,8 @@ def _rows(arm: Made, seeds: Sequence[int]) -> Iterator[Mapping[str, object]]:
         gain = arm.after - arm.before
         yield _over(arm, "change", ("test", "own"), gain)
         yield _over(arm, "share", ("test", "own"), gain / arm.oracles, 1.0 / arm.oracles)
+        offline = gain + arm.gap[1] - arm.gap[0]
+        yield _over(arm, "change", ("train", "offline"), offline)
         closed = 1.0 - arm.gap[1] / arm.gap[0]
         yield _over(arm, "share", ("train", "offline-minus-own"), closed, 1.0 / arm.gap[0])
 

@@ -168,11 +168,13 @@ def test_the_documentation_names_every_column():
     [
         ({}, (HOLDS, HOLDS, HOLDS, HOLDS)),
         ({"width": 100.0}, (UNKNOWN, UNKNOWN, UNKNOWN, HOLDS)),
-        ({"after": -270}, (FAILS, FAILS, HOLDS, FAILS)),
+        # The gap closes, because the return after offline contexts falls by 70, or by 49.5.
+        ({"after": -270}, (FAILS, FAILS, FAILS, FAILS)),
+        ({"gap": (60.0, -40.0), "after": -120}, (HOLDS, HOLDS, FAILS, HOLDS)),  # 167 % closed
         ({"gap": (60.0, 55.0)}, (HOLDS, HOLDS, FAILS, HOLDS)),
         ({"gap": (5.0, 1.0)}, (HOLDS, HOLDS, UNKNOWN, HOLDS)),  # no gap that is clear of zero
         ({"after": -170, "floor": -160.0}, (HOLDS, HOLDS, HOLDS, FAILS)),
-        ({"after": -249.5, "width": 0.1}, (HOLDS, FAILS, HOLDS, HOLDS)),
+        ({"after": -249.5, "width": 0.1}, (HOLDS, FAILS, FAILS, HOLDS)),
     ],
 )
 def test_verdicts(tmp_path, changes, expected):
