@@ -12,15 +12,14 @@ import numpy as np
 
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import Episodes
-from smac_core.errors import CheckpointError, NonFiniteError
+from smac_core.errors import NonFiniteError
 from smac_core.gmps.advantages import inner_advantages
 from smac_core.gmps.config import GmpsConfig, GmpsNetworkConfig
+from smac_core.loading import check_algorithm, from_json, grouped
 from smac_core.meta_agent import Context, Diagnosis, MetaAgent, join_contexts, no_posterior
 
 if TYPE_CHECKING:
     from smac_core.gmps.objective import Meta, Objective
-
-GROUPS = ("policy", "rates")
 
 
 class PolicyGradientAgent(MetaAgent):
@@ -158,11 +157,6 @@ def _padded(context: Context, config: GmpsConfig) -> tuple[np.ndarray, np.ndarra
     return obs, padded(context.action), advantage
 
 
-def _from_json(cls: type[Any], document: Mapping[str, Any]) -> Any:
-    """Build a flat configuration from JSON, in which tuples are lists."""
-    return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in document.items()})
-
-
 def load(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], env: Environment
 ) -> PolicyGradientAgent:
@@ -180,11 +174,7 @@ def load(
         CheckpointError: Made by another algorithm, or for another environment's shapes.
     """
     fix = "pass the checkpoint that pipeline.gmps_train made for this environment"
-    if metadata.get("algorithm") != "gmps":
-        found = metadata.get("algorithm")
-        raise CheckpointError(
-            "no checkpoint of GMPS or MAML-PG", expected="algorithm gmps", found=found, fix=fix
-        )
+    check_algorithm(metadata, "gmps", "GMPS or MAML-PG", fix)
     import torch  # noqa: PLC0415
 
     from smac_core.gmps.learner import initial_meta  # noqa: PLC0415
@@ -193,19 +183,8 @@ def load(
     from smac_core.networks import Shapes  # noqa: PLC0415
 
     torch.set_num_threads(1)  # as every stage: two seeds side by side use two cores
-    networks: GmpsNetworkConfig = _from_json(GmpsNetworkConfig, metadata["networks"])
-    config: GmpsConfig = _from_json(GmpsConfig, metadata["learner"])
+    networks: GmpsNetworkConfig = from_json(GmpsNetworkConfig, metadata["networks"])
+    config: GmpsConfig = from_json(GmpsConfig, metadata["learner"])
     drawn = initial_meta(Shapes(env.obs_dim, env.action_dim), networks, config, 0)
-    groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
-    for group, part in drawn.items():
-        for name, array in part.items():
-            held = tensors.get(f"{group}/{name}")
-            if held is None or held.shape != array.shape:
-                raise CheckpointError(
-                    f"{group}/{name} does not fit",
-                    expected=array.shape,
-                    found="none" if held is None else held.shape,
-                    fix=fix,
-                )
-            groups[group][name] = held
+    groups = grouped(tensors, drawn, fix)
     return PolicyGradientAgent(to_groups(groups, torch.device("cpu")), Objective(config))

@@ -13,6 +13,7 @@ import numpy as np
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import Episodes
 from smac_core.errors import CheckpointError, NonFiniteError
+from smac_core.loading import check_algorithm, from_json, grouped
 from smac_core.maml.config import MamlConfig, MamlNetworkConfig
 from smac_core.maml.data import Rows, episode_columns
 from smac_core.meta_agent import Context, Diagnosis, MetaAgent, join_contexts, no_posterior
@@ -20,8 +21,6 @@ from smac_core.planning import next_observations
 
 if TYPE_CHECKING:
     from smac_core.maml.objective import Meta, Objective
-
-GROUPS = ("policy", "value", "policy_rates", "value_rates", "head_weight")
 
 
 class GradientAgent(MetaAgent):
@@ -153,11 +152,6 @@ def _acting_layers(weights: Mapping[str, Any]) -> list[tuple[np.ndarray, np.ndar
     return layers
 
 
-def _from_json(cls: type[Any], document: Mapping[str, Any]) -> Any:
-    """Build a flat configuration from JSON, in which tuples are lists."""
-    return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in document.items()})
-
-
 def load(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], env: Environment
 ) -> GradientAgent:
@@ -175,11 +169,7 @@ def load(
         CheckpointError: Made by another algorithm, or for another environment's shapes.
     """
     fix = "pass the checkpoint that pipeline.maml_train made for this environment"
-    if metadata.get("algorithm") != "maml":
-        found = metadata.get("algorithm")
-        raise CheckpointError(
-            "no checkpoint of a MAML method", expected="algorithm maml", found=found, fix=fix
-        )
+    check_algorithm(metadata, "maml", "a MAML method", fix)
     for name, size in (("obs_dim", env.obs_dim), ("action_dim", env.action_dim)):
         if metadata.get(name) != size:
             found = metadata.get(name)
@@ -194,18 +184,9 @@ def load(
     from smac_core.networks import Shapes  # noqa: PLC0415
 
     torch.set_num_threads(1)  # as every stage: two seeds side by side use two cores
-    groups: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in tensors.items():
-        group, _, own = name.partition("/")
-        if group in GROUPS:
-            groups.setdefault(group, {})[own] = array
-    networks: MamlNetworkConfig = _from_json(MamlNetworkConfig, metadata["networks"])
-    config: MamlConfig = _from_json(MamlConfig, metadata["learner"])
+    networks: MamlNetworkConfig = from_json(MamlNetworkConfig, metadata["networks"])
+    config: MamlConfig = from_json(MamlConfig, metadata["learner"])
     drawn = initial_meta(Shapes(env.obs_dim, env.action_dim), networks, config, 0)
-    expected = {f"{g}/{n}": a.shape for g, part in drawn.items() for n, a in part.items()}
-    for name, shape in expected.items():
-        held = tensors[name].shape if name in tensors else "none"
-        if held != shape:
-            raise CheckpointError(f"{name} does not fit", expected=shape, found=held, fix=fix)
+    groups = grouped(tensors, drawn, fix)
     objective = Objective(config, networks.action_std)
     return GradientAgent(to_groups(groups, torch.device("cpu")), objective, env)
