@@ -14,6 +14,7 @@ from smac_core.errors import StoreError
 
 _FIX = "the stage collect makes it: pass results/<env>/collect/transitions.zarr"
 _ENDS, _TASK, _SOURCE = "meta/episode_ends", "meta/episode_task_id", "meta/episode_source"
+_SOUND = "meta/episode_ok"
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -32,7 +33,7 @@ def check_needs(method: str, needs: Sequence[str], path: Path, tasks: Sequence[i
     """
     if not needs:
         return
-    attributes, arrays = read_arrays(path, "transitions", (_ENDS, _TASK, _SOURCE))
+    attributes, arrays = read_arrays(path, "transitions", (_ENDS, _TASK, _SOURCE, _SOUND))
     for need in needs:
         expected, found, fix = _CHECKS[need](attributes, arrays, tasks)
         if found is not None:
@@ -62,7 +63,9 @@ def _order(attributes: Mapping[str, Any], arrays: Arrays, tasks: Sequence[int]) 
 
 
 def _experts(attributes: Mapping[str, Any], arrays: Arrays, tasks: Sequence[int]) -> _Told:
-    expert = arrays[_TASK][arrays[_SOURCE] == EPISODE_SOURCES["expert"]]
+    # Where the simulator diverged, nobody was shown what to do.
+    shown = (arrays[_SOURCE] == EPISODE_SOURCES["expert"]) & arrays[_SOUND]
+    expert = arrays[_TASK][shown]
     lacking = sorted(set(tasks) - set(expert.tolist()))
     found = f"none for {len(lacking)} of {len(tasks)} tasks, task {min(lacking, default=0)} first"
     fix = "a module in place of the stage collect makes them: docs/plug-ins.md, A dataset"

@@ -75,6 +75,15 @@ def test_data_without_experts_are_refused(finished, refused):
     assert "in place of the stage collect makes them" in line
 
 
+def test_an_expert_whose_simulator_diverged_shows_nothing(finished, refused, tmp_path):
+    shown = finished.transitions(finished.path("demonstrations")).arrays["meta/episode_ok"].copy()
+    shown[:2] = False  # both episodes of task 0
+    path = tmp_path / "diverged.zarr"
+    finished.rewrite(finished.path("demonstrations"), path, meta__episode_ok=shown)
+    changes = {"config": with_needs(finished, "experts"), "transitions": path}
+    assert "none for 1 of 4 tasks, task 0 first" in refused("meta_train", changes=changes)
+
+
 def test_an_unknown_need_is_refused(finished, refused):
     line = refused("meta_train", changes={"config": with_needs(finished, "luck")})
     assert "needs luck; known are rewards, order, experts" in line
