@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from pipeline.checkpoint import write_checkpoint
 from pipeline.cli import stage_main, stage_parser
 from pipeline.data import as_transitions, offline_rows
 from pipeline.manifest import path_digest
@@ -17,7 +16,15 @@ from pipeline.sections_borel import BorelTrainConfig
 from pipeline.stage import StageRun, begin_seeds, one_by_one
 from pipeline.store import read_store
 from pipeline.task_list import TaskList, read_tasks
-from pipeline.training import Resume, resume_state, single_thread, train, write_metrics
+from pipeline.training import (
+    Resume,
+    forget,
+    offline_origin,
+    resume_state,
+    single_thread,
+    train,
+    write_outputs,
+)
 from smac_core.borel.learner import BorelData, BorelLearner, choose_decoders
 from smac_core.borel.sac import hyper_shapes
 from smac_core.borel.trajectories import EpisodeTable, table_of_episodes
@@ -101,42 +108,18 @@ def read_table(
 def _metadata(stage: StageRun, shapes: Shapes) -> dict[str, object]:
     """Say what the checkpoint is, for the acting side and for people."""
     config: BorelTrainConfig = stage.section
-    args, env = stage.args, stage.env
-    belief = choose_decoders(config.belief, env)
+    belief = choose_decoders(config.belief, stage.env)
     layers = hyper_shapes(shapes, belief.latent_dim, config.sac)
     return {
-        "algorithm": "borel",
-        "env_id": env.env_id,
-        "obs_dim": env.obs_dim,
-        "action_dim": env.action_dim,
+        **offline_origin(stage, "borel"),
         "latent_dim": belief.latent_dim,
         "sizes": {name: list(shape.sizes) for name, shape in layers.items()},
-        "method": args.method,
-        "seed": args.seed,
-        "round": 0,
-        "self_supervised_steps": 0,
         "slices": [asdict(config.replay)] * 2,
         "networks": {"belief": asdict(belief), "sac": asdict(config.sac)},
         "episodes": config.episodes,
         "relabel_probability": config.relabel_probability,
-        "lineage": [{"stage": "meta_train", "transitions": path_digest(args.transitions)}],
+        "lineage": [{"stage": "meta_train", "transitions": path_digest(stage.args.transitions)}],
     }
-
-
-def _resume(stage: StageRun) -> Resume:
-    """Name where the state of a killed run lies."""
-    args = stage.args
-    key = {
-        "section": asdict(stage.section),
-        "seed": stage.seed,
-        "code": stage.code_digest,
-        "inputs": {name: path_digest(path) for name, path in _inputs(args).items()},
-    }
-    return resume_state(args.out, key)
-
-
-def _inputs(args: argparse.Namespace) -> dict[str, Path]:
-    return {"tasks": args.tasks, "transitions": args.transitions}
 
 
 def train_seed(stage: StageRun, table: EpisodeTable, device: torch.device, *, keep: bool) -> Resume:
@@ -158,20 +141,15 @@ def train_seed(stage: StageRun, table: EpisodeTable, device: torch.device, *, ke
     data = BorelData(table, config.episodes, (share, env.reward_of_rows) if share else None)
     belief = choose_decoders(config.belief, env)
     learner = BorelLearner(shapes, belief, config.sac, data, args.seed, device)
-    resume = _resume(stage)
+    inputs = {"tasks": args.tasks, "transitions": args.transitions}
+    resume = resume_state(args.out, stage.key(inputs))
     total = config.belief.updates + config.updates
     train(learner, learner, total, config.learner.log_every, [resume], "offline updates")
     state = learner.state()
     if keep:
         resume.save(state)
-    metrics = args.out.parent / "metrics.csv"
-    write_checkpoint(args.out, state, _metadata(stage, shapes))
-    write_metrics(metrics, resume.rows)
-    stage.finish(
-        _inputs(args),
-        {"checkpoint": args.out, "metrics": metrics},
-        {"device": str(device), "updates": total},
-    )
+    extra = {"device": str(device), "updates": total}
+    write_outputs(stage, state, _metadata(stage, shapes), resume.rows, inputs, extra)
     return resume
 
 
@@ -184,10 +162,7 @@ def _train_all(runs: Sequence[StageRun]) -> None:
     tasks = read_tasks(first.args.tasks, first.env)
     table = read_table(first.args.transitions, first.env, tasks, config)
     keep = len(runs) > 1
-    resumes = [train_seed(run, table, device, keep=keep) for run in one_by_one(runs)]
-    # Not sooner: of a job that fails, Snakemake deletes the outputs of finished seeds too.
-    for resume in resumes:
-        resume.clear()
+    forget([train_seed(run, table, device, keep=keep) for run in one_by_one(runs)])
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.checkpoint import write_checkpoint
 from pipeline.cli import Progress, stage_main, stage_parser
 from pipeline.expert_policy import read_expert
 from pipeline.manifest import path_digest
@@ -17,7 +16,14 @@ from pipeline.sections_gmps import GmpsTrainConfig
 from pipeline.stage import StageRun, begin_seeds, one_by_one
 from pipeline.store import read_store
 from pipeline.task_list import TaskList, read_tasks
-from pipeline.training import Resume, resume_state, single_thread, write_metrics
+from pipeline.training import (
+    Resume,
+    forget,
+    offline_origin,
+    resume_state,
+    single_thread,
+    write_outputs,
+)
 from smac_core.adaptation import MetaTest
 from smac_core.config import AdaptationConfig
 from smac_core.envs.definition import Environment
@@ -60,7 +66,7 @@ def read_demonstrations(
     Args:
         path: A transitions store.
         env: The environment that it must belong to.
-        tasks: The task list, which must be the store's own, where that says which it is.
+        tasks: The task list, which must be the store's own.
         task_ids: Training tasks.
         number: Episodes of a task that are used, the first ones; None: all.
 
@@ -68,16 +74,17 @@ def read_demonstrations(
         One a task.
 
     Raises:
-        StoreError: Damaged, of another environment, task list or horizon, or a task has too few
-            episodes.
+        StoreError: Damaged, of another environment, task list or horizon, silent on its task list,
+            or a task has too few episodes.
     """
     store = read_store(path, "transitions", env_id=env.env_id)
     digest, arrays = path_digest(tasks), store.arrays
-    if (found := store.attributes.get("tasks", digest)) != digest:
+    if (found := store.attributes.get("tasks")) != digest:
+        told = "demonstrations that do not tell their tasks"
         raise StoreError(
-            "demonstrations of other tasks",
+            told if found is None else "demonstrations of other tasks",
             where=path,
-            expected=digest,
+            expected=f"attribute tasks {digest}" if found is None else digest,
             found=found,
             fix="make the demonstrations again with this tasks.json",
         )
@@ -213,16 +220,9 @@ def metadata(stage: StageRun, trainer: GmpsTrainer, inputs: dict[str, Path]) -> 
     Returns:
         JSON metadata.
     """
-    args, env, config = stage.args, stage.env, stage.section
+    config = stage.section
     return {
-        "algorithm": "gmps",
-        "env_id": env.env_id,
-        "obs_dim": env.obs_dim,
-        "action_dim": env.action_dim,
-        "method": args.method,
-        "seed": args.seed,
-        "round": 0,
-        "self_supervised_steps": 0,
+        **offline_origin(stage, "gmps"),
         "environment_steps": trainer.environment_steps,
         "networks": asdict(config.networks),
         "learner": asdict(config.learner),
@@ -244,14 +244,7 @@ def train_seed(stage: StageRun) -> Resume:
     single_thread(cfg.matmul_precision)
     tasks = read_tasks(args.tasks, stage.env)
     on, inputs = training_tasks(stage, tasks)
-    key = {
-        "env": asdict(stage.env_config),
-        "section": asdict(config),
-        "seed": args.seed,
-        "code": stage.code_digest,
-        "inputs": {name: path_digest(path) for name, path in inputs.items()},
-    }
-    resume = resume_state(args.out, key)
+    resume = resume_state(args.out, stage.key(inputs))
     device = resolve_device(cfg.device)
     trainer = GmpsTrainer(stage.env, config.networks, cfg, on, args.seed, device)
     if (saved := resume.load()) is not None:
@@ -267,12 +260,10 @@ def train_seed(stage: StageRun) -> Resume:
             if resume.due():
                 resume.save(trainer.state())
     resume.save(trainer.state())
-    metrics = args.out.parent / "metrics.csv"
-    write_checkpoint(args.out, trainer.learner.state(), metadata(stage, trainer, inputs))
-    write_metrics(metrics, resume.rows)
     steps = {"environment_steps": trainer.environment_steps}
-    updates = {"device": str(device), "updates": trainer.learner.num_updates}
-    stage.finish(inputs, {"checkpoint": args.out, "metrics": metrics}, updates | steps)
+    extra = {"device": str(device), "updates": trainer.learner.num_updates} | steps
+    about = metadata(stage, trainer, inputs)
+    write_outputs(stage, trainer.learner.state(), about, resume.rows, inputs, extra)
     return resume
 
 
@@ -284,10 +275,7 @@ def run(args: argparse.Namespace) -> None:
     """
     with begin_seeds("meta_train", args, "pipeline.gmps_train") as runs:
         check_config(runs[0].section)
-        resumes = [train_seed(stage) for stage in one_by_one(runs)]
-        # Not sooner: of a job that fails, Snakemake deletes the outputs of finished seeds too.
-        for resume in resumes:
-            resume.clear()
+        forget([train_seed(stage) for stage in one_by_one(runs)])
 
 
 if __name__ == "__main__":

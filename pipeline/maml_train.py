@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.checkpoint import write_checkpoint
 from pipeline.cli import stage_main, stage_parser
 from pipeline.data import as_transitions, offline_rows
 from pipeline.manifest import path_digest
@@ -17,7 +16,15 @@ from pipeline.sections_maml import MamlTrainConfig
 from pipeline.stage import StageRun, begin_seeds, one_by_one
 from pipeline.store import read_store
 from pipeline.task_list import read_tasks
-from pipeline.training import Resume, resume_state, single_thread, train, write_metrics
+from pipeline.training import (
+    Resume,
+    forget,
+    offline_origin,
+    resume_state,
+    single_thread,
+    train,
+    write_outputs,
+)
 from smac_core.config import SliceConfig
 from smac_core.dataset import Transitions
 from smac_core.envs.definition import Environment
@@ -121,20 +128,13 @@ def metadata(stage: StageRun) -> dict[str, object]:
     Returns:
         JSON metadata.
     """
-    args, env, config = stage.args, stage.env, stage.section
+    config = stage.section
     return {
-        "algorithm": "maml",
-        "env_id": env.env_id,
-        "obs_dim": env.obs_dim,
-        "action_dim": env.action_dim,
-        "method": args.method,
-        "seed": args.seed,
-        "round": 0,
-        "self_supervised_steps": 0,
+        **offline_origin(stage, "maml"),
         "networks": asdict(config.networks),
         "learner": asdict(config.learner),
         "slices": [asdict(config.replay), asdict(config.context or config.replay)],
-        "lineage": [{"stage": "meta_train", "transitions": path_digest(args.transitions)}],
+        "lineage": [{"stage": "meta_train", "transitions": path_digest(stage.args.transitions)}],
     }
 
 
@@ -185,13 +185,7 @@ def train_seed(stage: StageRun, label: str) -> Resume:
     cfg = config.learner
     single_thread(cfg.matmul_precision)
     inputs = {"tasks": args.tasks, "transitions": args.transitions}
-    key = {
-        "section": asdict(config),
-        "seed": args.seed,
-        "code": stage.code_digest,
-        "inputs": {name: path_digest(path) for name, path in inputs.items()},
-    }
-    resume = resume_state(args.out, key)
+    resume = resume_state(args.out, stage.key(inputs))
     train_ids = read_tasks(args.tasks, stage.env).train
     rows, episodes = read_episodes(args.transitions, stage.env, rewards=needs_values(cfg))
     slices = (config.context or config.replay, config.replay)
@@ -203,11 +197,8 @@ def train_seed(stage: StageRun, label: str) -> Resume:
     engine = MamlEngine(learner, sampler)
     train(learner, engine, config.updates, cfg.log_every, [resume], label)
     resume.save(learner.state())
-    metrics = args.out.parent / "metrics.csv"
-    write_checkpoint(args.out, learner.state(), metadata(stage))
-    write_metrics(metrics, resume.rows)
-    outputs = {"checkpoint": args.out, "metrics": metrics}
-    stage.finish(inputs, outputs, {"device": str(device), "updates": config.updates})
+    extra = {"device": str(device), "updates": config.updates}
+    write_outputs(stage, learner.state(), metadata(stage), resume.rows, inputs, extra)
     return resume
 
 
@@ -219,10 +210,7 @@ def run(args: argparse.Namespace) -> None:
     """
     with begin_seeds("meta_train", args, "pipeline.maml_train") as runs:
         check_config(runs[0].section)
-        resumes = [train_seed(stage, "meta-gradient updates") for stage in one_by_one(runs)]
-        # Not sooner: of a job that fails, Snakemake deletes the outputs of finished seeds too.
-        for resume in resumes:
-            resume.clear()
+        forget([train_seed(stage, "meta-gradient updates") for stage in one_by_one(runs)])
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from pipeline.checkpoint import write_checkpoint
 from pipeline.cli import stage_main, stage_parser
 from pipeline.models import checkpoint_metadata
 from pipeline.sections_pearl import PearlStartConfig
 from pipeline.stage import StageRun, for_each_seed
-from pipeline.training import single_thread, write_metrics
+from pipeline.training import single_thread, write_outputs
 from smac_core.learner import resolve_device
 from smac_core.networks import Shapes, network_shapes
 from smac_core.pearl import PearlLearner
@@ -53,14 +52,8 @@ def start(stage: StageRun) -> None:
         "learner": asdict(config.learner),
         "lineage": [{"stage": "meta_train"}],
     }
-    metrics = args.out.parent / "metrics.csv"
-    write_checkpoint(args.out, learner.state(), metadata)
-    write_metrics(metrics, [{"update": 0}])
-    stage.finish(
-        {"tasks": args.tasks},
-        {"checkpoint": args.out, "metrics": metrics},
-        {"device": str(device), "updates": 0},
-    )
+    extra = {"device": str(device), "updates": 0}
+    write_outputs(stage, learner.state(), metadata, [{"update": 0}], {"tasks": args.tasks}, extra)
 
 
 def run(args: argparse.Namespace) -> None:

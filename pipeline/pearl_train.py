@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.checkpoint import write_checkpoint
 from pipeline.cli import stage_main, stage_parser
 from pipeline.data import read_labelled
 from pipeline.manifest import path_digest
@@ -20,7 +19,7 @@ from pipeline.models import TrainedModel, read_model
 from pipeline.schema import EPISODE_SOURCES
 from pipeline.sections_pearl import PearlRoundConfig
 from pipeline.stage import StageRun, for_each_seed
-from pipeline.training import resume_state, single_thread, train, write_metrics
+from pipeline.training import resume_state, single_thread, train, write_outputs
 from smac_core.config import SliceConfig
 from smac_core.dataset import Dataset, Transitions, build_dataset, join, slice_rows
 from smac_core.engine import make_engine
@@ -151,26 +150,15 @@ def train_round(stage: StageRun) -> None:
             fix="pass one that pipeline.pearl_start or pipeline.pearl_train made",
         ) from error
     inputs = _inputs(args)
-    key = {
-        "section": asdict(config),
-        "seed": args.seed,
-        "code": stage.code_digest,
-        "inputs": {name: path_digest(path) for name, path in inputs.items()},
-    }
-    resume = resume_state(args.out, key)
+    resume = resume_state(args.out, stage.key(inputs))
     every = config.learner.log_every
     latent_dim = model.networks.latent_dim
     engine = make_engine(learner, [data], config.learner, latent_dim, [args.seed], every)
     total = learner.num_updates + config.updates
     train(_OneSeed(learner), engine, total, every, [resume], f"round {args.round} updates")
-    metrics = args.out.parent / "metrics.csv"
-    write_checkpoint(args.out, learner.state(), _metadata(stage, model, sum(map(len, rounds))))
-    write_metrics(metrics, resume.rows)
-    stage.finish(
-        inputs,
-        {"checkpoint": args.out, "metrics": metrics},
-        {"device": str(device), "updates": config.updates},
-    )
+    about = _metadata(stage, model, sum(map(len, rounds)))
+    extra = {"device": str(device), "updates": config.updates}
+    write_outputs(stage, learner.state(), about, resume.rows, inputs, extra)
     resume.clear()
 
 

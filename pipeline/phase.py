@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipeline.checkpoint import write_checkpoint
-from pipeline.manifest import path_digest
 from pipeline.sections import FinetuneConfig, MetaTrainConfig
 from pipeline.stage import StageRun, begin_seeds, one_by_one
-from pipeline.training import Resume, resume_state, single_thread, train, write_metrics
+from pipeline.training import Resume, forget, resume_state, single_thread, train, write_outputs
 from smac_core.config import LearnerConfig, NetworkConfig
 from smac_core.dataset import Dataset
 from smac_core.engine import make_engine
@@ -52,13 +50,7 @@ class SeedPhase:
 
     def resume(self) -> Resume:
         """Name where this seed's state goes during the phase."""
-        key = {
-            "section": asdict(self.stage.section),
-            "seed": self.seed,
-            "code": self.stage.code_digest,
-            "inputs": {name: path_digest(path) for name, path in self.inputs.items()},
-        }
-        return resume_state(self.stage.args.out, key)
+        return resume_state(self.stage.args.out, self.stage.key(self.inputs))
 
 
 def prepare(config: LearnerConfig) -> torch.device:
@@ -104,9 +96,7 @@ def train_seeds(
             turn = one_by_one([first, *others])
             keep = len(runs) > 1
             resumes += _train_together([read(run) for run in turn], device, label, keep=keep)
-        # Not sooner: of a job that fails, Snakemake deletes the outputs of finished seeds too.
-        for resume in resumes:
-            resume.clear()
+        forget(resumes)
 
 
 def _train_together(
@@ -188,12 +178,5 @@ def _write(
     phase: SeedPhase, resume: Resume, state: Mapping[str, np.ndarray], device: torch.device
 ) -> None:
     """Write one seed's outputs."""
-    out: Path = phase.stage.args.out
-    metrics = out.parent / "metrics.csv"
-    write_checkpoint(out, state, phase.metadata)
-    write_metrics(metrics, resume.rows)
-    phase.stage.finish(
-        phase.inputs,
-        {"checkpoint": out, "metrics": metrics},
-        {"device": str(device), "updates": phase.stage.section.updates},
-    )
+    extra = {"device": str(device), "updates": phase.stage.section.updates}
+    write_outputs(phase.stage, state, phase.metadata, resume.rows, phase.inputs, extra)

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.config import EnvConfig, declared_needs, plug_ins, resolved
 from pipeline.files import lock, require_writable
 from pipeline.imports import code_digest
-from pipeline.manifest import write_manifest
+from pipeline.manifest import path_digest, write_manifest
 from pipeline.needs import check_needs
 from pipeline.rounds import every_round
 from pipeline.task_list import read_tasks
@@ -62,6 +62,23 @@ class StageRun:
         named = [self.env_config.definition, *plug_ins(self.section)]
         roots = tuple(sorted({name.partition(":")[0] for name in named}))
         return _digest(self.module or f"pipeline.{self.stage}", roots)
+
+    def key(self, inputs: Mapping[str, Path]) -> dict[str, object]:
+        """Gather everything that the result depends on, to name the state of a killed run.
+
+        Args:
+            inputs: Files and stores read, by name.
+
+        Returns:
+            Configuration, seed, and digests of the code and of the inputs.
+        """
+        return {
+            "env": asdict(self.env_config),
+            "section": asdict(self.section),
+            "seed": self.seed,
+            "code": self.code_digest,
+            "inputs": {name: path_digest(path) for name, path in inputs.items()},
+        }
 
     def finish(
         self,

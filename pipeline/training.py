@@ -1,4 +1,4 @@
-"""The loop around a learner: metrics, progress, and a resume state beside the declared output."""
+"""The loop around a learner, a resume state beside the declared output, and what is written."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.cli import Progress
 from pipeline.files import json_bytes, write_text
+from pipeline.stage import StageRun
 from smac_core.errors import CheckpointError
 
 SAVE_SECONDS = 30.0  # between resume states; what a kill can lose
@@ -181,6 +182,65 @@ def _go_on(learner: Updates, resumes: Sequence[Resume]) -> None:
     else:
         for resume in resumes:
             resume.rows.clear()
+
+
+def forget(resumes: Sequence[Resume]) -> None:
+    """Clear the states of a job that is done.
+
+    Not sooner: of a job that fails, Snakemake deletes the outputs of finished seeds too.
+
+    Args:
+        resumes: Of all its seeds.
+    """
+    for resume in resumes:
+        resume.clear()
+
+
+def offline_origin(stage: StageRun, algorithm: str) -> dict[str, object]:
+    """Say where the checkpoint of a method without an online phase comes from.
+
+    Args:
+        stage: The running stage.
+        algorithm: What its loader asks for.
+
+    Returns:
+        JSON metadata, to which a method adds its own.
+    """
+    return {
+        "algorithm": algorithm,
+        "env_id": stage.env.env_id,
+        "obs_dim": stage.env.obs_dim,
+        "action_dim": stage.env.action_dim,
+        "method": stage.args.method,
+        "seed": stage.args.seed,
+        "round": 0,
+        "self_supervised_steps": 0,
+    }
+
+
+def write_outputs(
+    stage: StageRun,
+    state: Mapping[str, np.ndarray],
+    metadata: Mapping[str, object],
+    rows: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Path],
+    extra: Mapping[str, object],
+) -> None:
+    """Write one seed's checkpoint, metrics and manifest.
+
+    Args:
+        stage: The running stage.
+        state: The checkpoint's arrays.
+        metadata: What it says of itself.
+        rows: Metrics.
+        inputs: Files and stores read, by name.
+        extra: More fields of the manifest.
+    """
+    out: Path = stage.args.out
+    metrics = out.parent / "metrics.csv"
+    write_checkpoint(out, state, metadata)
+    write_metrics(metrics, rows)
+    stage.finish(inputs, {"checkpoint": out, "metrics": metrics}, extra)
 
 
 def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -284,6 +284,18 @@ def test_what_was_made_for_other_tasks_is_refused(stage, capsys, tmp_path):
     assert "expert of other tasks" in told(capsys)
 
 
+def test_demonstrations_tell_their_tasks(stage, capsys, tmp_path):
+    found = read_store(stage.finished.path("demonstrations"), "transitions")
+    silent = tmp_path / "silent.zarr"
+    attributes = {name: value for name, value in found.attributes.items() if name != "tasks"}
+    write_store(silent, "transitions", found.arrays, attributes)
+    assert stage.call(transitions=silent) == 2
+    line = told(capsys)
+    assert "demonstrations that do not tell their tasks" in line
+    assert "expected attribute tasks" in line
+    assert "make the demonstrations again with this tasks.json" in line
+
+
 def test_a_script_that_cannot_be_asked_refuses_before_training(
     stage, capsys, tmp_path, monkeypatch
 ):
