@@ -15,7 +15,8 @@ from pipeline.sections import DemonstrationsConfig
 from pipeline.stage import begin, lock
 from pipeline.task_list import read_tasks
 from smac_core.agent import Posteriors
-from smac_core.envs.episodes import BatchDriver
+from smac_core.envs.definition import Environment
+from smac_core.envs.episodes import BatchDriver, Episodes
 from smac_core.episode_rows import flatten
 from smac_core.planning import plan_episodes
 
@@ -29,6 +30,28 @@ def make_parser() -> argparse.ArgumentParser:
         "Let the expert show every training task.",
         ("env", "tasks", "checkpoint"),
     )
+
+
+def by_task(
+    env: Environment, episodes: Episodes, tasks: np.ndarray, number: int
+) -> dict[str, list[float]]:
+    """Say what the expert's episodes are, task by task.
+
+    Args:
+        env: The environment.
+        episodes: Of the expert, task by task.
+        tasks: ``[E, task_dim]`` parameters.
+        number: Episodes of a task.
+
+    Returns:
+        Means of return and of the environment's measures, a number a task.
+    """
+    measured = env.measure(episodes.path, episodes.length, tasks)
+    columns = {"return": episodes.returns, **dict(zip(env.measure_units, measured.T, strict=True))}
+    return {
+        name: column.astype(np.float64).reshape(-1, number).mean(axis=1).tolist()
+        for name, column in columns.items()
+    }
 
 
 def run(args: argparse.Namespace) -> None:
@@ -54,7 +77,8 @@ def run(args: argparse.Namespace) -> None:
     )
     control = expert.controller(sample=config.sample)
     with lock(args.out.parent):
-        rows = flatten(BatchDriver(stage.env).run(control, plan, rewards=True))
+        episodes = BatchDriver(stage.env).run(control, plan, rewards=True)
+        rows = flatten(episodes)
         labels = {
             "task_id": task_id,
             "source": np.full(len(task_id), EPISODE_SOURCES["expert"]),
@@ -75,6 +99,7 @@ def run(args: argparse.Namespace) -> None:
             "transitions": int(rows.length.sum()),
             "mean_return": float(rows.returns.mean()),
             "expert_environment_steps": expert.metadata["environment_steps"],
+            "by_task": by_task(stage.env, episodes, plan.task, config.episodes),
         }
         inputs = {"tasks": args.tasks, "checkpoint": args.checkpoint}
         stage.finish(inputs, {"transitions": args.out}, {**extra, **measured})

@@ -36,7 +36,7 @@ HINGE, HEIGHT = np.array([-0.2, 1.0]), 0.3  # m, of the hinge's axis, of the han
 GRASP_ALONG, GRASP_OUT = 0.28, 0.11  # m from the hinge, along the door and out of it
 NEAR = 0.1  # m between handle and fingers, within which the door's angle is paid
 PAY = 10.0  # a radian
-SUCCESS = 0.05  # rad
+SUCCESS, AJAR = 0.05, 0.15  # rad from the target
 HAND_MASS, FIRM = 4.0, 0.9999  # kg; strong enough for the hinge's damping
 REWARDS = ("gated", "dense")
 # The handle is an L: out of the door, then along it towards the hinge; fingers fit behind it.
@@ -81,6 +81,7 @@ class SawyerDoor(Environment):
     measure_units: ClassVar[Mapping[str, str]] = {
         "angle_error": "rad",
         "success": "of 1",
+        "near": "of 1",
         "opened": "rad",
     }
 
@@ -152,10 +153,10 @@ class SawyerDoor(Environment):
         return handle(state[:, ANGLE])[:, :2]
 
     def measure(self, path: np.ndarray, length: np.ndarray, task: np.ndarray) -> np.ndarray:
-        """Measure how far from the target the door ends, if that is near, and how far it opens."""
+        """Measure how far from the target the door ends, if that is near, and its angle."""
         angle = angle_of(path[np.arange(len(path)), length].astype(np.float64))
         missed = np.abs(angle - task[:, 0])
-        return np.stack([missed, missed < SUCCESS, angle], axis=1)
+        return np.stack([missed, missed < SUCCESS, missed < AJAR, angle], axis=1)
 
     def marks(self, task: np.ndarray) -> np.ndarray:
         """Mark where the handle is at the target angle."""

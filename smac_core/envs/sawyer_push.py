@@ -32,7 +32,7 @@ HAND_START, CUBE_START = np.array([0.0, 0.4, 0.05]), np.array([0.0, 0.52, 0.02])
 CUBE = slice(POSE, POSE + 3)  # of a state row
 SEEN_HAND, SEEN_CUBE = slice(0, 3), slice(3, 6)  # of an observation
 PROGRESS = 100.0  # paid for every metre by which the cube is nearer to the goal than at the start
-SUCCESS = 0.05  # m from the goal
+SUCCESS, NEAR = 0.05, 0.1  # m from the goal
 REWARDS = ("push", "reach-distance", "distance", "sparse")
 HAND_MASS, FIRM = 0.2, 0.9  # kg; light and yielding: pressed on the table, the cube stays whole
 # The cube's inertia is so large that it slides and never turns.
@@ -73,6 +73,7 @@ class SawyerPush(Environment):
     measure_units: ClassVar[Mapping[str, str]] = {
         "goal_distance": "m",
         "success": "of 1",
+        "near": "of 1",
         "distance": "m",
     }
 
@@ -157,7 +158,9 @@ class SawyerPush(Environment):
         """Measure how far from the goal the cube ends, if that is near, and how far it came."""
         end = path[np.arange(len(path)), length].astype(np.float64)
         missed = distance(end, task)
-        return np.stack([missed, missed < SUCCESS, distance(end, path[:, 0])], axis=1)
+        return np.stack(
+            [missed, missed < SUCCESS, missed < NEAR, distance(end, path[:, 0])], axis=1
+        )
 
     def marks(self, task: np.ndarray) -> np.ndarray:
         """Mark the goal on the table."""

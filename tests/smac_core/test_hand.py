@@ -273,10 +273,11 @@ def test_the_script_pushes_as_well_as_the_recorded_experts() -> None:
     # baselines.md section 4: returns 606 to 733, final distance 0.014 to 0.049 m.
     env = SawyerPush()
     plan, episodes = run(env, Scripted(env), 40)
-    missed, success, moved = env.measure(episodes.path, episodes.length, plan.task).T
+    missed, success, near, moved = env.measure(episodes.path, episodes.length, plan.task).T
     assert missed.mean() < 0.03
     assert success.mean() > 0.9
     assert success.tolist() == (missed < 0.05).tolist()
+    assert near.tolist() == (missed < 0.1).tolist()
     np.testing.assert_allclose(moved, 0.24, atol=0.12)
     assert 550.0 < episodes.returns.mean() < 733.0
     idle = run(env, do_nothing)[1]
@@ -341,10 +342,11 @@ def test_the_reward_of_the_door_by_hand() -> None:
 def test_the_script_opens_the_door_as_far_as_asked() -> None:
     env = SawyerDoor()
     plan, episodes = run(env, Scripted(env), 40)
-    missed, success, opened = env.measure(episodes.path, episodes.length, plan.task).T
+    missed, success, near, opened = env.measure(episodes.path, episodes.length, plan.task).T
     assert missed.mean() < 0.03
     assert success.mean() > 0.9
     assert success.tolist() == (missed < 0.05).tolist()
+    assert near.tolist() == (missed < 0.15).tolist()
     assert np.corrcoef(opened, plan.task[:, 0])[0, 1] > 0.98
     idle = run(env, do_nothing)[1]
     assert not idle.returns.any()
