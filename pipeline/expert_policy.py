@@ -51,12 +51,17 @@ class Expert:
             return Scripted(self.env)
         return self.agent.stochastic() if sample else self.agent.deterministic()
 
+    @property
+    def privileged(self) -> bool:
+        """Whether it is the script of an environment whose observations do not show enough."""
+        return self.agent is None and self.env.privileged_dim > 0
+
     def label(self, task: int, obs: np.ndarray) -> np.ndarray:
         """Tell what it would do.
 
         Args:
             task: Number of the task.
-            obs: ``[N, obs_dim]`` float32.
+            obs: ``[N, obs_dim]`` float32, or ``[N, privileged_dim]`` where it is ``privileged``.
 
         Returns:
             ``[N, action_dim]`` float32, mean actions.

@@ -119,11 +119,12 @@ def read_demonstrations(
     return tuple(shown)
 
 
-def check_config(config: GmpsTrainConfig) -> None:
+def check_config(config: GmpsTrainConfig, env: Environment) -> None:
     """Refuse values that cannot be trained with, before anything is read.
 
     Args:
         config: The section.
+        env: The environment.
 
     Raises:
         ConfigError: The first of them.
@@ -150,6 +151,13 @@ def check_config(config: GmpsTrainConfig) -> None:
             expected="outer: imitation, or aggregate_every: 0",
             found=f"outer: {cfg.outer}",
         )
+    if env.image_shape is not None and cfg.baseline == "linear":
+        raise ConfigError(
+            "a linear baseline of pictures",
+            where=f"{where}.baseline",
+            expected="time or none, where observations hold a picture",
+            found=cfg.baseline,
+        )
 
 
 def training_tasks(stage: StageRun, tasks: TaskList) -> tuple[TrainingTasks, dict[str, Path]]:
@@ -173,12 +181,13 @@ def training_tasks(stage: StageRun, tasks: TaskList) -> tuple[TrainingTasks, dic
         return TrainingTasks(train, parameters, shown), inputs
     inputs["expert"] = expert_path(args.transitions)
     expert = read_expert(inputs["expert"], env, args.tasks, tasks.parameters, train)
-    expert.label(train[0], shown[0].obs[:1])  # one that cannot be asked refuses before training
+    told = np.zeros((1, env.privileged_dim), np.float32) if expert.privileged else shown[0].obs[:1]
+    expert.label(train[0], told)  # one that cannot be asked refuses before training
 
     def label(place: int, obs: np.ndarray) -> np.ndarray:
         return expert.label(train[place], obs)
 
-    return TrainingTasks(train, parameters, shown, label), inputs
+    return TrainingTasks(train, parameters, shown, label, expert.privileged), inputs
 
 
 def measure(trainer: GmpsTrainer, tasks: TaskList, config: GmpsTrainConfig) -> dict[str, float]:
@@ -274,7 +283,7 @@ def run(args: argparse.Namespace) -> None:
         args: Parsed arguments.
     """
     with begin_seeds("meta_train", args, "pipeline.gmps_train") as runs:
-        check_config(runs[0].section)
+        check_config(runs[0].section, runs[0].env)
         forget([train_seed(stage) for stage in one_by_one(runs)])
 
 

@@ -43,7 +43,7 @@ class PolicyGradientAgent(MetaAgent):
         from smac_core.gmps.policy import acting_policies  # noqa: PLC0415
 
         self.meta, self.objective = meta, objective
-        self._unadapted = acting_policies(stacked(meta))
+        self._unadapted = acting_policies(stacked(meta), objective.picture)
         self.begin_task(0)
 
     def begin_task(self, num: int) -> None:
@@ -63,7 +63,8 @@ class PolicyGradientAgent(MetaAgent):
 
         if explore and not self._adapted[rows].any():
             return self._unadapted.act(np.zeros(len(rows), np.int64), obs, noise, sample=True)
-        own = ActingPolicies(tuple(self._weight), tuple(self._bias), self._std)
+        eye = self._unadapted.eye  # the inner step leaves it alone
+        own = ActingPolicies(tuple(self._weight), tuple(self._bias), self._std, eye)
         if len(self._std) == 1:  # one policy serves all rows, as there is only one row
             rows = np.zeros(len(rows), np.int64)
         return own.act(rows, obs, noise, sample=explore)
@@ -110,6 +111,7 @@ class PolicyGradientAgent(MetaAgent):
     def _adapt(self, row: int, context: Context) -> None:
         import torch  # noqa: PLC0415
 
+        from smac_core.gmps.convolution import encode  # noqa: PLC0415
         from smac_core.gmps.objective import PolicyRows  # noqa: PLC0415
         from smac_core.gmps.policy import acting_policies, log_prob  # noqa: PLC0415
 
@@ -120,10 +122,12 @@ class PolicyGradientAgent(MetaAgent):
             torch.from_numpy(a.reshape(-1, *a.shape[2:])).to(device)
             for a in (obs, action, advantage)
         )
-        behaviour = log_prob(self.meta["policy"], seen, done).detach()
+        policy, picture = self.meta["policy"], self.objective.picture
+        seen = encode(policy, seen, picture)
+        behaviour = log_prob(policy, seen, done).detach()
         explored = PolicyRows(seen, done, gain, behaviour)
         adapted, _ = self.objective.adapt(self.meta, explored, config.test_steps)
-        own = acting_policies({name: tensor[None] for name, tensor in adapted.items()})
+        own = acting_policies({name: tensor[None] for name, tensor in adapted.items()}, picture)
         if not own.finite():
             raise NonFiniteError(
                 "the inner steps diverged",
@@ -185,6 +189,7 @@ def load(
     torch.set_num_threads(1)  # as every stage: two seeds side by side use two cores
     networks: GmpsNetworkConfig = from_json(GmpsNetworkConfig, metadata["networks"])
     config: GmpsConfig = from_json(GmpsConfig, metadata["learner"])
-    drawn = initial_meta(Shapes(env.obs_dim, env.action_dim), networks, config, 0)
-    groups = grouped(tensors, drawn, fix)
-    return PolicyGradientAgent(to_groups(groups, torch.device("cpu")), Objective(config))
+    shapes = Shapes(env.obs_dim, env.action_dim, env.image_shape)
+    groups = grouped(tensors, initial_meta(shapes, networks, config, 0), fix)
+    meta = to_groups(groups, torch.device("cpu"))
+    return PolicyGradientAgent(meta, Objective(config, shapes.picture))

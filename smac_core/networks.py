@@ -32,10 +32,12 @@ class Shapes:
     Args:
         obs_dim: Length of an observation.
         action_dim: Length of an action.
+        picture: Height, width and channels of a picture that observations begin with; None: none.
     """
 
     obs_dim: int
     action_dim: int
+    picture: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ class Environment(ABC):
     measure_units: ClassVar[Mapping[str, str]] = {"forward_velocity": "m/s", "distance": "m"}
     image_shape: ClassVar[tuple[int, int, int] | None] = None
     """Height, width and channels of a picture in [0, 1] that observations begin with, flattened."""
+    privileged_dim: ClassVar[int] = 0
+    """Length of what the script reads where observations do not show it; 0: it reads them."""
     batch: ClassVar[int] = 64
     """Simulators that step together: enough to hide Python, small enough for cache or memory."""
     lanes: int = 1
@@ -254,11 +256,22 @@ class Environment(ABC):
         scaled: np.ndarray = 2.0 * (task - low) / (high - low) - 1.0
         return scaled
 
+    def privileged(self, state: np.ndarray) -> np.ndarray:
+        """Tell the script what observations do not show; who learns never sees it.
+
+        Args:
+            state: ``[N, state_dim]``.
+
+        Returns:
+            ``[N, privileged_dim]`` float32; here nothing.
+        """
+        return np.zeros((len(state), 0), dtype=np.float32)
+
     def scripted_action(self, obs: np.ndarray, task: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Act by hand-written rule, for the collector ``policy: scripted``.
 
         Args:
-            obs: ``[N, obs_dim]``.
+            obs: ``[N, obs_dim]``; ``[N, privileged_dim]`` where that is not 0.
             task: ``[N, len(task_fields)]``.
             noise: ``[N, action_dim]`` standard normal.
 
@@ -282,8 +295,8 @@ class Environment(ABC):
             task: ``[N, len(task_fields)]``.
 
         Returns:
-            Maps the rows still running ``[M]``, their obs ``[M, obs_dim]`` and their standard
-            normal noise ``[M, action_dim]`` to actions ``[M, action_dim]`` in [-1, 1].
+            Maps the rows still running ``[M]``, what ``scripted_action`` reads of them and their
+            standard normal noise ``[M, action_dim]`` to actions ``[M, action_dim]`` in [-1, 1].
         """
         told = task.astype(np.float32)
         return lambda rows, obs, noise: self.scripted_action(obs, told[rows], noise)

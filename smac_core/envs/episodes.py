@@ -121,6 +121,8 @@ class Episodes:
         final_obs: ``[N, obs_dim]`` float32, after the last step.
         path: ``[N, H + 1, 2]`` float32 positions (m), the start first; nan after the end.
         ok: ``[N]`` bool; False: the simulator diverged, and the episode was cut before that step.
+        privileged: ``[N, H, privileged_dim]`` float32, what a script is told before each action;
+            None: the environment's script reads observations.
     """
 
     obs: np.ndarray
@@ -131,6 +133,7 @@ class Episodes:
     final_obs: np.ndarray
     path: np.ndarray
     ok: np.ndarray
+    privileged: np.ndarray | None = None
 
     @property
     def returns(self) -> np.ndarray:
@@ -141,8 +144,11 @@ class Episodes:
 
     def select(self, rows: np.ndarray) -> Episodes:
         """Return some of the episodes, in the given order."""
-        names = Episodes.__dataclass_fields__
-        return Episodes(**{name: getattr(self, name)[rows] for name in names})
+        return Episodes(**{name: getattr(self, name)[rows] for name in self.filled()})
+
+    def filled(self) -> list[str]:
+        """Name the arrays that there are."""
+        return [n for n in Episodes.__dataclass_fields__ if getattr(self, n) is not None]
 
 
 def concatenate(parts: Sequence[Episodes]) -> Episodes:
@@ -154,11 +160,12 @@ def concatenate(parts: Sequence[Episodes]) -> Episodes:
     Returns:
         All episodes, in order.
     """
-    names = Episodes.__dataclass_fields__
+    names = parts[0].filled()
     return Episodes(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
 
 
 def _empty(env: Environment, num: int, horizon: int) -> Episodes:
+    told = (num, horizon, env.privileged_dim)
     return Episodes(
         obs=np.zeros((num, horizon, env.obs_dim), dtype=np.float32),
         action=np.zeros((num, horizon, env.action_dim), dtype=np.float32),
@@ -168,6 +175,7 @@ def _empty(env: Environment, num: int, horizon: int) -> Episodes:
         final_obs=np.zeros((num, env.obs_dim), dtype=np.float32),
         path=np.full((num, horizon + 1, 2), np.nan, dtype=np.float32),
         ok=np.ones(num, dtype=bool),
+        privileged=np.zeros(told, dtype=np.float32) if env.privileged_dim else None,
     )
 
 
@@ -191,7 +199,7 @@ def _describe(
         env: The definition, which treats rows independently.
         task: ``[N, task_dim]``.
         states: ``[N, H + 1, state_dim]`` before and after every step.
-        out: The episodes; paths, and rewards if asked for, are written.
+        out: The episodes; paths, what a script is told, and rewards if asked for, are written.
         rewards: Whether they are.
 
     Raises:
@@ -202,6 +210,8 @@ def _describe(
     out.path[:, 0] = env.position(states[:, 0])
     after = states[:, 1:][valid]
     out.path[:, 1:][valid] = env.position(after)
+    if out.privileged is not None:
+        out.privileged[valid] = env.privileged(states[:, :-1][valid])
     if not rewards:
         return
     episode = np.nonzero(valid)[0]
@@ -221,12 +231,18 @@ def _check_rewards(env: Environment, reward: np.ndarray, step: np.ndarray) -> No
 
 
 def _actor(
-    controller: Controller | Scripted | Adaptive, plan: Plan
+    controller: Controller | Scripted | Adaptive, plan: Plan, physics: Physics
 ) -> Callable[[slice | np.ndarray, np.ndarray, int], np.ndarray]:
     """Make the function that acts in some rows of a plan, given their obs and the step."""
     if isinstance(controller, Scripted):
-        script, every = controller.env.script(plan.initial, plan.task), np.arange(len(plan.task))
-        return lambda rows, obs, step: script(every[rows], obs, plan.noise[rows, step])
+        env, every = controller.env, np.arange(len(plan.task))
+        script = env.script(plan.initial, plan.task)
+
+        def scripted(rows: slice | np.ndarray, obs: np.ndarray, step: int) -> np.ndarray:
+            told = env.privileged(physics.state[rows]) if env.privileged_dim else obs
+            return script(every[rows], told, plan.noise[rows, step])
+
+        return scripted
     if isinstance(controller, Adaptive):
         adaptive, numbers = controller, plan.numbers
         return lambda rows, obs, step: adaptive.act(numbers[rows], obs, plan.noise[rows, step])
@@ -296,7 +312,7 @@ def run_batch(
         SimulationError: A start state, an action or a reward is not finite.
     """
     out = _empty(env, len(plan.task), plan.horizon)
-    act = _actor(controller, plan)
+    act = _actor(controller, plan, physics)
     physics.reset(plan.initial, plan.task)
     obs, good = _observe(env, physics)
     if not good.all():

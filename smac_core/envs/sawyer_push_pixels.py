@@ -73,6 +73,7 @@ class SawyerPushPixels(SawyerPush):
     gym_id = "SMAC/SawyerPushPixels-v0"
     image_shape = SHAPE
     obs_dim = SHAPE[0] * SHAPE[1] * SHAPE[2] + 3
+    privileged_dim = SawyerPush.obs_dim
     not_in_rows = "where the cube is, of which rows hold a picture"
     measure_units: ClassVar[Mapping[str, str]] = SawyerPush.measure_units
 
@@ -95,6 +96,10 @@ class SawyerPushPixels(SawyerPush):
         obs[:, -3:] = state[:, HAND]
         return obs
 
+    def privileged(self, state: np.ndarray) -> np.ndarray:
+        """Tell the script of ``SawyerPush`` where hand and cube are, as it observes them there."""
+        return super().observe(state)
+
     def reward_of_rows(
         self,
         obs: np.ndarray,
@@ -105,10 +110,3 @@ class SawyerPushPixels(SawyerPush):
     ) -> np.ndarray:
         """Refuse: a picture does not say where the cube is."""
         return Environment.reward_of_rows(self, obs, action, next_obs, task, first)
-
-    def scripted_action(self, obs: np.ndarray, task: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Refuse: the script of ``SawyerPush`` reads where the cube is.
-
-        Its actions can be repeated here: start and dynamics are the same.
-        """
-        return Environment.scripted_action(self, obs, task, noise)

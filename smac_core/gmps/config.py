@@ -13,6 +13,7 @@ class GmpsNetworkConfig:
     policy: tuple[int, ...] = (100, 100)
     bias_dim: int = 4  # of the learned vector beside the observation; 0: none
     initial_std: float = 1.0
+    convolution: bool = False  # before the layers, for pictures; the inner step leaves it alone
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch.func import grad_and_value
 
 from smac_core.gmps.config import GmpsConfig, GmpsNetworkConfig
 from smac_core.gmps.objective import Meta, Objective, TaskBatch
 from smac_core.gmps.policy import initial_policy
-from smac_core.maml.engine import meta_gradient
 from smac_core.maml.meta_learner import MetaLearner
 from smac_core.networks import Shapes
 
@@ -31,6 +31,7 @@ def initial_meta(
     rates = {
         name: np.full(array.shape if config.rates == "element" else (), config.initial_rate)
         for name, array in policy.items()
+        if not name.startswith("conv")  # without a rate they are not adapted
     }
     return {"policy": policy, "rates": {n: rate.astype(np.float32) for n, rate in rates.items()}}
 
@@ -58,7 +59,7 @@ class GmpsLearner(MetaLearner):
         rates = {"policy": config.learning_rate, "rates": own}
         super().__init__(initial_meta(shapes, networks, config, seed), rates, device)
         self.config = config
-        self.objective = Objective(config)
+        self.objective = Objective(config, shapes.picture)
 
     def update(self, batch: TaskBatch) -> None:
         """Take one meta-gradient step on policy and step sizes.
@@ -68,7 +69,8 @@ class GmpsLearner(MetaLearner):
 
         Source: baselines.md section 4, "Outer loss".
         """
-        gradients, loss, metrics = meta_gradient(self.objective.task_loss, self.meta, batch)
+        measured = grad_and_value(self.objective.batch_loss, has_aux=True)
+        gradients, (loss, metrics) = measured(self.meta, batch)
         self.step(gradients)
         rate = torch.cat([rate.flatten() for rate in self.meta["rates"].values()]).mean()
         std = self.meta["policy"]["log_std"].exp().mean()

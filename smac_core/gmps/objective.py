@@ -11,6 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, vmap
 
 from smac_core.gmps.config import GmpsConfig
+from smac_core.gmps.convolution import Picture, encode
 from smac_core.gmps.policy import log_prob, mean_action
 from smac_core.maml.engine import Metrics, Parameters, adapt
 from smac_core.maml.losses import policy_gradient_loss
@@ -60,16 +61,38 @@ class Objective:
 
     Args:
         config: Its settings.
+        picture: Shape of the picture that an observation begins with; None: there is none.
     """
 
     config: GmpsConfig
+    picture: Picture | None = None
+
+    def batch_loss(self, meta: Meta, batch: TaskBatch) -> tuple[Tensor, Metrics]:
+        """Adapt to each task, and measure what came of it.
+
+        Args:
+            meta: The meta-parameters.
+            batch: Rows of M tasks ``[M, N, …]``.
+
+        Returns:
+            Mean loss of the adapted policies, and mean metrics.
+        """
+        # Pictures of all tasks together: task by task under vmap takes three times as long.
+        inner, outer = (self.encoded(meta, rows.obs) for rows in batch)
+        batch = TaskBatch(batch.inner._replace(obs=inner), batch.outer._replace(obs=outer))
+        losses, metrics = vmap(lambda task: self.task_loss(meta, task))(batch)
+        return losses.mean(), {name: values.mean(0) for name, values in metrics.items()}
+
+    def encoded(self, meta: Meta, obs: Tensor) -> Tensor:
+        """Put points in the place of pictures, if there are any: ``[…, obs_dim]``."""
+        return encode(meta["policy"], obs, self.picture)
 
     def task_loss(self, meta: Meta, task: TaskBatch) -> tuple[Tensor, Metrics]:
         """Adapt to a task, and measure what came of it.
 
         Args:
             meta: The meta-parameters.
-            task: One task's rows.
+            task: One task's rows; their pictures are encoded.
 
         Returns:
             Loss of the adapted policy, and metrics.
@@ -94,7 +117,7 @@ class Objective:
 
         Args:
             meta: The meta-parameters.
-            rows: Exploration in the task.
+            rows: Exploration in the task; its pictures are encoded.
             steps: How many; None: as configured.
 
         Returns:
@@ -121,5 +144,6 @@ class Objective:
         Returns:
             Policies, stacked along the first axis.
         """
-        adapted = vmap(lambda own: self.adapt(meta, own)[0])(rows)
+        seen = rows._replace(obs=self.encoded(meta, rows.obs))
+        adapted = vmap(lambda own: self.adapt(meta, own)[0])(seen)
         return {name: tensor.detach() for name, tensor in adapted.items()}

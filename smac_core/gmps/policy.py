@@ -1,7 +1,9 @@
 """The policy: parameters, densities for training, and plain layers for acting.
 
 A policy is a dictionary of tensors: ``{layer}.weight``, ``{layer}.bias``, ``log_std``, and
-``shift``, the learned vector that stands beside every observation ("bias transformation").
+``shift``, the learned vector that stands beside every observation ("bias transformation"); before
+them stand those of `smac_core.gmps.convolution`, where observations hold a picture. What is called
+an observation below is one whose picture is encoded.
 Source: baselines.md section 4, "Networks".
 """
 
@@ -15,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smac_core.errors import ConfigError
 from smac_core.gmps.config import GmpsNetworkConfig
+from smac_core.gmps.convolution import Eye, Picture, encoded_dim, initial_convolution, make_eye
 from smac_core.losses import HALF_LOG_TWO_PI
 from smac_core.maml.config import MamlNetworkConfig
 from smac_core.maml.networks import forward, initial_network
@@ -36,9 +40,23 @@ def initial_policy(
 
     Returns:
         Arrays by name, float32.
+
+    Raises:
+        ConfigError: Convolutions are asked for, and there is no picture.
     """
-    sizes = (shapes.obs_dim + networks.bias_dim, *networks.policy, shapes.action_dim)
-    arrays = initial_network(rng, sizes, MamlNetworkConfig(layer="plain"))
+    inputs, convolution = shapes.obs_dim, {}
+    if networks.convolution:
+        if shapes.picture is None:
+            raise ConfigError(
+                "convolutions without a picture",
+                where="meta_train.networks.convolution",
+                expected="an environment whose observations begin with a picture",
+                fix="set it to false, or choose an environment with image_shape",
+            )
+        inputs = encoded_dim(inputs, shapes.picture)
+        convolution = initial_convolution(rng, shapes.picture)
+    sizes = (inputs + networks.bias_dim, *networks.policy, shapes.action_dim)
+    arrays = convolution | initial_network(rng, sizes, MamlNetworkConfig(layer="plain"))
     arrays["log_std"] = np.full(shapes.action_dim, math.log(networks.initial_std), np.float32)
     if networks.bias_dim:
         arrays["shift"] = np.ones(networks.bias_dim, dtype=np.float32)
@@ -84,11 +102,13 @@ class ActingPolicies:
         weight: Of each layer ``[P, in, out]`` float32.
         bias: Of each layer ``[P, out]`` float32.
         std: ``[P, action_dim]`` float32.
+        eye: The convolutions that all share; None: there are none.
     """
 
     weight: tuple[np.ndarray, ...]
     bias: tuple[np.ndarray, ...]
     std: np.ndarray
+    eye: Eye | None = None
 
     def mean(self, rows: np.ndarray, obs: np.ndarray) -> np.ndarray:
         """Compute unbounded mean actions, each by its own policy.
@@ -101,7 +121,8 @@ class ActingPolicies:
             ``[n, action_dim]`` float32.
         """
         everyone = len(self.std) == 1 or np.array_equal(rows, np.arange(len(self.std)))
-        x = obs[:, None, :].astype(np.float32)
+        seen = obs if self.eye is None else self.eye.encode(obs)
+        x = seen[:, None, :].astype(np.float32)
         for number, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
             own = (weight, bias) if everyone else (weight[rows], bias[rows])
             x = np.maximum(x, 0.0) if number else x
@@ -133,14 +154,18 @@ class ActingPolicies:
 
     def finite(self) -> bool:
         """Tell whether every number is finite."""
-        return all(np.isfinite(array).all() for array in (*self.weight, *self.bias, self.std))
+        arrays = (*self.weight, *self.bias, self.std)
+        return all(np.isfinite(a).all() for a in arrays) and (self.eye is None or self.eye.finite())
 
 
-def acting_policies(stacked: Mapping[str, Tensor]) -> ActingPolicies:
+def acting_policies(
+    stacked: Mapping[str, Tensor], picture: Picture | None = None
+) -> ActingPolicies:
     """Hand policies to NumPy.
 
     Args:
         stacked: Parameters whose first axis is the policy.
+        picture: Shape of the picture that an observation begins with.
 
     Returns:
         The layers.
@@ -153,11 +178,14 @@ def acting_policies(stacked: Mapping[str, Tensor]) -> ActingPolicies:
         weights.append(arrays[f"{number}.weight"])
         biases.append(arrays[f"{number}.bias"])
     with np.errstate(over="ignore", invalid="ignore"):  # whoever asks `finite` wants to tell
-        return _collapsed(arrays, weights, biases)
+        return _collapsed(arrays, weights, biases, make_eye(arrays, picture))
 
 
 def _collapsed(
-    arrays: Mapping[str, np.ndarray], weights: list[np.ndarray], biases: list[np.ndarray]
+    arrays: Mapping[str, np.ndarray],
+    weights: list[np.ndarray],
+    biases: list[np.ndarray],
+    eye: Eye | None,
 ) -> ActingPolicies:
     """Let the learned vector be part of the first bias."""
     if "shift" in arrays:
@@ -165,4 +193,4 @@ def _collapsed(
         biases[0] = biases[0] + np.einsum("ps,pso->po", arrays["shift"], weights[0][:, inputs:])
         weights[0] = np.ascontiguousarray(weights[0][:, :inputs])
     std = np.exp(np.maximum(arrays["log_std"], math.log(SMALLEST_STD)))
-    return ActingPolicies(tuple(weights), tuple(biases), std.astype(np.float32))
+    return ActingPolicies(tuple(weights), tuple(biases), std.astype(np.float32), eye)

@@ -11,8 +11,8 @@ from torch import Tensor, vmap
 from smac_core.agent import Posteriors
 from smac_core.envs.episodes import Adaptive, BatchDriver, Episodes
 from smac_core.gmps.advantages import inner_advantages
-from smac_core.gmps.config import GmpsConfig
-from smac_core.gmps.objective import PolicyRows
+from smac_core.gmps.convolution import encode
+from smac_core.gmps.objective import Objective, PolicyRows
 from smac_core.gmps.policy import ActingPolicies, log_prob
 from smac_core.planning import Key, plan_episodes
 
@@ -51,14 +51,14 @@ def play(
 
 
 def policy_rows(
-    episodes: Episodes, groups: int, config: GmpsConfig, played: dict[str, Tensor]
+    episodes: Episodes, groups: int, objective: Objective, played: dict[str, Tensor]
 ) -> PolicyRows:
     """Lay episodes out for one inner step a group.
 
     Args:
         episodes: ``[G · E, H]``, group by group.
         groups: G, each of as many episodes of one task.
-        config: How advantages are estimated.
+        objective: How advantages are estimated, and what observations show.
         played: Parameters of the policies that played ``[G, …]``, or ``[1, …]``.
 
     Returns:
@@ -70,6 +70,7 @@ def policy_rows(
         return array.reshape(groups, -1, *array.shape[1:])
 
     obs, reward, length = (grouped(a) for a in (episodes.obs, episodes.reward, episodes.length))
+    config = objective.config
     advantage = [inner_advantages(*own, config) for own in zip(obs, reward, length, strict=True)]
 
     def to_torch(array: np.ndarray) -> Tensor:
@@ -81,5 +82,7 @@ def policy_rows(
     shared = played["log_std"].shape[0] == 1
     players = {n: p[0] if shared else p for n, p in played.items()}
     density = vmap(log_prob, in_dims=(None if shared else 0, 0, 0))
-    behaviour: Tensor = density(players, seen, done).detach()
+    # Convolutions are not adapted: the first policy's are everyone's.
+    encoded = encode({n: p[0] for n, p in played.items()}, seen, objective.picture)
+    behaviour: Tensor = density(players, encoded, done).detach()
     return PolicyRows(seen, done, advantages, behaviour)

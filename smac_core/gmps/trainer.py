@@ -24,7 +24,7 @@ UPDATES = 0x75  # keeps the draws of rows and tasks apart from the episodes
 EXPLORE, MEASURE, AGGREGATE = range(3)  # kinds of episodes of an iteration
 
 Labeller = Callable[[int, np.ndarray], np.ndarray]
-"""The expert's actions ``[N, action_dim]`` in a task, at observations ``[N, obs_dim]``."""
+"""The expert's actions ``[N, action_dim]`` in a task, at what it reads of N states."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,14 @@ class TrainingTasks:
         parameters: ``[T, task_dim]``.
         demonstrations: One a task; none for a method without experts.
         expert: Labels further states; None: nobody does.
+        privileged: Whether it reads what scripts are told, as observations do not show it.
     """
 
     ids: Sequence[int]
     parameters: np.ndarray
     demonstrations: tuple[Demonstrations, ...] = ()
     expert: Labeller | None = None
+    privileged: bool = False
 
 
 class GmpsTrainer:
@@ -85,7 +87,7 @@ class GmpsTrainer:
         device: torch.device,
     ) -> None:
         self.env, self.config, self.tasks, self.seed = env, config, tasks, seed
-        shapes = Shapes(env.obs_dim, env.action_dim)
+        shapes = Shapes(env.obs_dim, env.action_dim, env.image_shape)
         self.learner = GmpsLearner(shapes, networks, config, seed, device)
         self.driver = BatchDriver(env)
         self.iteration = 0
@@ -108,13 +110,13 @@ class GmpsTrainer:
         self.iteration += 1
         unadapted = stacked(learner.meta)
         explored = self._play(unadapted, EXPLORE, cfg.exploration_episodes, shared=True)
-        inner = policy_rows(explored, len(self.groups), cfg, unadapted)
+        inner = policy_rows(explored, len(self.groups), learner.objective, unadapted)
         row = {"explored_return": mean_return(explored)}
         outer: PolicyRows | None = None
         if cfg.outer == "policy-gradient":
             adapted = self._adapted(inner)
             played = self._play(adapted, MEASURE, cfg.outer_episodes)
-            outer = policy_rows(played, len(self.groups), cfg, adapted)
+            outer = policy_rows(played, len(self.groups), learner.objective, adapted)
             row["adapted_return"] = mean_return(played)
         for _ in range(cfg.updates_per_batch):
             learner.update(self._batch(inner, outer))
@@ -159,7 +161,7 @@ class GmpsTrainer:
             NonFiniteError: An inner step diverged.
         """
         adapted = self.learner.objective.adapt_all(self.learner.meta, inner)
-        if not acting_policies(adapted).finite():
+        if not acting_policies(adapted, self.env.image_shape).finite():
             raise NonFiniteError(
                 "an inner step diverged",
                 where=f"iteration {self.iteration}, update {self.learner.num_updates}",
@@ -182,7 +184,7 @@ class GmpsTrainer:
             (self.seed, ROLLOUTS, self.iteration, kind, place, int(group), 1)
             for place, group in enumerate(owner)
         ]
-        acting = acting_policies(policies)
+        acting = acting_policies(policies, self.env.image_shape)
         if not shared:
             acting = _each(acting, owner)
         tasks = self.tasks.parameters[self.groups[owner]]
@@ -196,10 +198,12 @@ class GmpsTrainer:
         assert expert is not None, "the stage refuses aggregation without an expert"
         episodes = self._play(adapted, AGGREGATE, 1, sample=False)
         mask = flat_rows(episodes)
+        told = episodes.privileged if self.tasks.privileged else episodes.obs
+        assert told is not None, "only a script that is told more reads anything but observations"
         shown = list(self.tasks.demonstrations)
         for place, task in enumerate(self.groups):
             obs = episodes.obs[place][mask[place]]
-            shown[task] = shown[task].joined(obs, expert(int(task), obs))
+            shown[task] = shown[task].joined(obs, expert(int(task), told[place][mask[place]]))
         self.tasks = replace(self.tasks, demonstrations=tuple(shown))
 
     def state(self) -> dict[str, np.ndarray]:
@@ -241,4 +245,5 @@ def _each(policies: ActingPolicies, owner: np.ndarray) -> ActingPolicies:
         tuple(weight[owner] for weight in policies.weight),
         tuple(bias[owner] for bias in policies.bias),
         policies.std[owner],
+        policies.eye,
     )

@@ -339,7 +339,7 @@ class Elsewhere:
     """An inner step on another device than the CPU, that notes what it is given."""
 
     def __init__(self, result: dict[str, torch.Tensor]) -> None:
-        self.config, self.result, self.seen = CONFIG, result, []
+        self.config, self.picture, self.result, self.seen = CONFIG, None, result, []
 
     def adapt(self, meta, rows, steps):
         self.seen += [tensor.device.type for tensor in rows]

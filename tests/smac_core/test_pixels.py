@@ -68,6 +68,22 @@ def test_the_world_is_that_of_pushing(seen: tuple[Plan, Episodes]) -> None:
 
 
 @CAN_DRAW
+def test_the_script_is_told_what_it_reads_of_numbers(seen: tuple[Plan, Episodes]) -> None:
+    plan, numbers = seen
+    env = SawyerPushPixels()
+    keys = [(0, 3, row) for row in range(NUM)]
+    own = plan_episodes(env, keys, plan.task, prior(NUM, 2), resample_every_step=False)
+    episodes = BatchDriver(env, batch=2).run(Scripted(env), own, rewards=True)
+    np.testing.assert_array_equal(episodes.action, numbers.action)
+    np.testing.assert_array_equal(episodes.reward, numbers.reward)
+    np.testing.assert_array_equal(episodes.privileged, numbers.obs)
+    assert numbers.privileged is None, "observations of numbers show all that the script reads"
+    picked = episodes.select(np.array([2]))
+    np.testing.assert_array_equal(picked.privileged, numbers.obs[[2]])
+    assert episodes.obs.shape[2] == env.obs_dim
+
+
+@CAN_DRAW
 def test_a_picture_shows_the_cube_and_not_the_goal(seen: tuple[Plan, Episodes]) -> None:
     env = SawyerPushPixels()
     plan, numbers = seen
@@ -128,7 +144,5 @@ def test_without_graphics_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_needs_the_cubes_place_is_refused() -> None:
     env = SawyerPushPixels(reward="sparse")
     row, action = np.zeros((1, env.obs_dim), np.float32), np.zeros((1, 3), np.float32)
-    with pytest.raises(ConfigError, match="no scripted policy"):
-        env.scripted_action(row, np.zeros((1, 2)), action)
     with pytest.raises(ConfigError, match="where the cube is, of which rows hold a picture"):
         env.reward_of_rows(row, action, row, np.zeros((1, 2)), np.ones(1, dtype=bool))
