@@ -1,7 +1,8 @@
 """Stage ``experts``: one policy that is told its task, trained with true rewards for all of them.
 
 It learns as the collector ``task-conditioned`` does, by soft actor-critic on what it collects; only
-the policy is kept. Or it is the environment's own script, and nothing is learned.
+the policy is kept. Or it is the environment's own script, and nothing is learned; or a clone of the
+script, which can be asked about a state alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pipeline.checkpoint import write_checkpoint
 from pipeline.cli import stage_main, stage_parser
 from pipeline.collect_learning import LearningCollector, learn
 from pipeline.collection import Collection
+from pipeline.expert_cloning import clone
 from pipeline.manifest import path_digest
 from pipeline.models import checkpoint_metadata
 from pipeline.sections import ExpertsConfig
@@ -69,10 +71,17 @@ def run(args: argparse.Namespace) -> None:
     metrics: Path = args.out.parent / "metrics.csv"
     outputs = {"checkpoint": args.out, "metrics": metrics}
     with lock(args.out.parent):
-        if config.policy == "scripted":
+        if config.policy == "scripted" and config.cloning is None:
             scripted = {"scripted": np.ones(1, dtype=np.int8)}
             write_checkpoint(args.out, scripted, metadata(collection, tasks, 0))
             write_metrics(metrics, [{"iteration": 0.0, "environment_steps": 0.0}])
+            stage.finish({"tasks": args.tasks}, outputs)
+            return
+        if config.policy == "scripted":
+            cloned, rows, steps = clone(collection)
+            described = metadata(collection, tasks, steps) | {"policy": "cloned"}
+            write_checkpoint(args.out, cloned, described)
+            write_metrics(metrics, rows)
             stage.finish({"tasks": args.tasks}, outputs)
             return
         collector = LearningCollector(collection)

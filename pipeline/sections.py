@@ -61,10 +61,22 @@ class CollectConfig:
 
 
 @dataclass(frozen=True)
+class CloningConfig:
+    """How a network that is told its task learns to do what the environment's script does."""
+
+    episodes: int = 5  # of the script, a training task
+    noise: float = 0.3  # added to its actions, so that the network sees how to come back
+    updates: int = 3000
+    rows: int = 512  # of an update
+    learning_rate: float = 1e-3  # falls linearly to a twentieth
+
+
+@dataclass(frozen=True)
 class ExpertsConfig(CollectConfig):
     """How the expert learns that shows the training tasks to methods which need one."""
 
     policy: Literal["task-conditioned", "scripted"] = "task-conditioned"
+    cloning: CloningConfig | None = None  # scripted: into a network; None: the script itself
 
 
 @dataclass(frozen=True)
