@@ -206,7 +206,11 @@ def measure(trainer: GmpsTrainer, tasks: TaskList, config: GmpsTrainConfig) -> d
     test = MetaTest(
         trainer.driver,
         agent,
-        AdaptationConfig(repeats=config.evaluate_repeats),
+        AdaptationConfig(
+            repeats=config.evaluate_repeats,
+            episodes=config.evaluate_explored + 1,
+            exploration_episodes=config.evaluate_explored,
+        ),
         ids,
         tasks.parameters[ids],
         (trainer.seed, EVALUATE_TEST),

@@ -15,5 +15,6 @@ class GmpsTrainConfig:
     demonstrations: int | None = None  # episodes of a task that are used; None: all
     evaluate_every: int = 1  # iterations between points of the learning curve; 0: none
     evaluate_repeats: int = 1  # meta-episodes of a task behind such a point
+    evaluate_explored: int = 2  # exploration episodes of such a meta-episode
     networks: GmpsNetworkConfig = field(default_factory=GmpsNetworkConfig)
     learner: GmpsConfig = field(default_factory=GmpsConfig)

@@ -36,7 +36,7 @@ _AT_LEAST_ONE = {
     "trajectories_per_task", "updates_per_graph", "action_embedding", "obs_embedding",
     "reward_embedding", "advantage_head", "inner_rows", "inner_steps", "layer_latent_dim",
     "outer_rows", "test_steps", "value", "demonstrations", "draws_per_task", "evaluate_repeats",
-    "exploration_curve", "outer_episodes", "updates_per_batch",
+    "evaluate_explored", "exploration_curve", "outer_episodes", "updates_per_batch",
 }  # fmt: skip
 _ABOVE_ZERO = {
     "actor_learning_rate", "awac_temperature", "confidence", "critic_learning_rate",

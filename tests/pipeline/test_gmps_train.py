@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from pipeline import (
 )
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.expert_policy import read_expert
+from pipeline.sections_gmps import GmpsTrainConfig
 from pipeline.store import read_store, write_store
 from pipeline.task_list import read_tasks
 from smac_core.envs.point_robot import PointRobot
@@ -106,6 +108,14 @@ def test_demonstrations_are_the_experts(finished):
     assert set(store.arrays["meta/episode_source"].tolist()) == {4}
     owner = store.arrays["meta/episode_task_id"]
     np.testing.assert_array_equal(owner, np.repeat(tasks.train, 2))
+    path = finished.path("demonstrations").parent / "manifest.json"
+    told = json.loads(path.read_text())["by_task"]
+    assert set(told) == {"return", *env.measure_units}
+    returns = store.arrays["data/reward"].reshape(len(tasks.train), -1).sum(axis=1) / 2
+    np.testing.assert_allclose(told["return"], returns, rtol=1e-5)
+    end = store.arrays["meta/final_obs"].reshape(len(tasks.train), 2, -1)
+    away = np.linalg.norm(end - tasks.parameters[list(tasks.train)][:, None], axis=-1)
+    np.testing.assert_allclose(told["goal_distance"], away.mean(axis=1), rtol=1e-4)
     expert = read_expert(
         finished.path("experts"), env, finished.path("tasks"), tasks.parameters, tasks.train
     )
@@ -397,3 +407,28 @@ def test_bad_keys_are_refused(stage, capsys, old, new, said):
     stage.preset.write_text(stage.preset.read_text().replace(old, new, 1))
     assert stage.call() == 2
     assert said in told(capsys)
+
+
+def test_a_point_of_the_curve_explores_as_often_as_told(monkeypatch):
+    protocols = []
+
+    class Told:
+        def __init__(self, driver, agent, config, *others):
+            protocols.append(config)
+
+        def online(self):
+            return [SimpleNamespace(episode_return=np.full((1, 1, 8), 3.0))]
+
+        def unadapted(self, number):
+            return SimpleNamespace(episode_return=np.full((1, 1, 1), 2.0))
+
+    monkeypatch.setattr(gmps_train, "MetaTest", Told)
+    monkeypatch.setattr(gmps_train, "PolicyGradientAgent", lambda *parts: None)
+    learner = SimpleNamespace(meta=None, objective=None)
+    trainer = SimpleNamespace(driver=None, learner=learner, seed=0)
+    tasks = SimpleNamespace(test=(0,), parameters=np.zeros((1, 2)))
+    config = GmpsTrainConfig(evaluate_repeats=3, evaluate_explored=7)
+    found = gmps_train.measure(trainer, tasks, config)
+    assert found == {"test_return": 3.0, "test_prior_return": 2.0}
+    (told,) = protocols
+    assert (told.repeats, told.episodes, told.exploration_episodes) == (3, 8, 7)
