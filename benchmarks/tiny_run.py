@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pipeline.dag import job_environment
+from pipeline.launch import job_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = Path(__file__).with_name("tiny.yaml")

@@ -13,7 +13,8 @@ min_version("9.19")
 sys.path[:] = [str(workflow.basedir), *sys.path, os.getcwd()]
 
 from pipeline.config import NAME, left_out
-from pipeline.dag import Plan, default_preset, job_environment, load_preset
+from pipeline.dag import Plan
+from pipeline.launch import default_preset, job_environment, load_preset
 from smac_core.errors import ConfigError
 
 # Snakemake lays --configfile over this one key by key: a preset must not inherit the default's.

@@ -10,26 +10,33 @@ then passes it by. `pipeline.layers` lists them.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from pipeline.layers import (
     CONFIG_FOLDER,
-    METHOD_SECTIONS,
     NAME,
     SECTIONS,
-    document,
     env_chain,
-    is_method_file,
     layers,
     method_chain,
-    overlay_path,
-    refuse_sections,
 )
+from pipeline.methods import (
+    IMPORT,
+    MODULE,
+    check_modules,
+    import_section,
+    method_config,
+    methods_of,
+    num_rounds,
+    offline_method,
+    section_class,
+    stage_module,
+)
+from pipeline.preset_checks import check_arm, check_methods_in, check_settings
 from pipeline.sections import (
     ENV_STAGES,
     STAGES,
@@ -68,8 +75,6 @@ __all__ = [
     "to_json",
 ]  # fmt: skip
 
-_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-_IMPORT = re.compile(_MODULE.pattern + r":[A-Za-z_]\w*", re.ASCII)
 _FOLDER = re.compile(r"[A-Za-z0-9_./-]+")
 
 
@@ -88,7 +93,7 @@ def load_run(mapping: Mapping[str, Any], where: object = "the preset") -> RunCon
     """
     run = build(RunConfig, mapping, where)
     for module in run.envs_with.values():
-        check_name(module, _MODULE, "a module", f"{where}.envs_with")
+        check_name(module, MODULE, "a module", f"{where}.envs_with")
     there = [env for env in run.envs_with if env not in run.envs and env not in left_out(run)]
     run = dataclasses.replace(run, envs=(*run.envs, *there))
     arms = [arm for arm in run.arms if arm not in run.methods]
@@ -99,7 +104,7 @@ def load_run(mapping: Mapping[str, Any], where: object = "the preset") -> RunCon
             fault = "twice the same" if names else "an empty list"
             raise ConfigError(fault, where=f"{where}.{kind}s", found=list(names) or None)
     for name in run.arms:
-        _check_arm(run, name, f"{where}.arms.{name}")
+        check_arm(run, name, f"{where}.arms.{name}")
     for env in run.envs:
         env_chain(run, env)
         num_rounds(run, env)
@@ -110,30 +115,11 @@ def load_run(mapping: Mapping[str, Any], where: object = "the preset") -> RunCon
             method_chain(run, method)
     for method in run.methods:
         offline_method(run, method)
-    _check_methods_in(run, f"{where}.methods_in")
-    _check_modules(run.stages, f"{where}.stages")
+    check_methods_in(run, f"{where}.methods_in")
+    check_modules(run.stages, f"{where}.stages")
     for key, sections in run.settings.items():
-        _check_settings(run, key, sections, f"{where}.settings.{key}")
+        check_settings(run, key, sections, f"{where}.settings.{key}")
     return run
-
-
-def methods_of(run: RunConfig, env: str) -> tuple[str, ...]:
-    """Lists the methods and arms that run in an environment.
-
-    Args:
-        run: The preset.
-        env: The environment.
-
-    Returns:
-        Names, in the order of the preset.
-    """
-
-    def here(name: str) -> bool:
-        if name in run.arms and run.arms[name].envs:
-            return env in run.arms[name].envs
-        return env not in run.methods_in or name in run.methods_in[env]
-
-    return tuple(name for name in run.methods if here(name))
 
 
 def left_out(run: RunConfig) -> dict[str, str]:
@@ -200,51 +186,6 @@ def stage_config(
     return _resolve(run, stage, cls, env, method)
 
 
-def section_class(run: RunConfig, stage: str, method: str) -> type[Any]:
-    """Finds the dataclass of a stage's section: the stage's own, or the one a method brings.
-
-    Args:
-        run: The preset.
-        stage: Name of the stage.
-        method: The method.
-
-    Returns:
-        The class.
-
-    Raises:
-        ConfigError: What the method file names is no frozen dataclass.
-    """
-    own = method_config(run, method).sections.get(stage)
-    if own is None:
-        return STAGES[stage]
-    path = overlay_path(run, "method", method_chain(run, method)[0])
-    return _import_section(own, f"{path}: sections.{stage}")
-
-
-def _import_section(text: str, where: str) -> type[Any]:
-    check_name(text, _IMPORT, "a class (package.module:Class)", where)
-    module, _, name = text.partition(":")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as fault:
-        raise ConfigError(
-            "no such section",
-            where=where,
-            expected="package.module:Class that can be imported",
-            found=f"{text}, {fault}",
-        ) from None
-    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
-    if not (isinstance(cls, type) and frozen):
-        raise ConfigError("not a section", where=where, expected="a frozen dataclass", found=text)
-    try:
-        cls()
-    except TypeError as fault:
-        raise ConfigError(
-            "not a section", where=where, expected="a default for every field", found=fault
-        ) from None
-    return cls
-
-
 def env_config(run: RunConfig, env: str) -> EnvConfig:
     """Resolves the environment itself.
 
@@ -260,112 +201,6 @@ def env_config(run: RunConfig, env: str) -> EnvConfig:
     """
     config: EnvConfig = _resolve(run, "env", EnvConfig, env, None)
     return _checked_env(dataclasses.replace(config, id=env), f"config of environment {env}")
-
-
-def method_config(run: RunConfig, method: str) -> MethodConfig:
-    """Reads the head of a method file, which an arm shares but for its label and offline phase.
-
-    Args:
-        run: The preset.
-        method: The name of a file, or an arm.
-
-    Returns:
-        Label, rounds, and whose offline phase it uses.
-
-    Raises:
-        ConfigError: A fault in the file.
-    """
-    file, *arms = method_chain(run, method)
-    config = _method_head(run, file)
-    for name in arms:
-        arm = run.arms[name]
-        config = dataclasses.replace(config, label=arm.label or name)
-        if arm.offline_of is not None:
-            config = dataclasses.replace(config, offline_of=arm.offline_of)
-    return config
-
-
-def _method_head(run: RunConfig, method: str) -> MethodConfig:
-    path = overlay_path(run, "method", method)
-    head = {key: value for key, value in document(path).items() if key not in SECTIONS}
-    config = build(MethodConfig, head, path)
-    _check_modules(config.stages, f"{path}: stages")
-    for stage, text in config.sections.items():
-        if stage not in METHOD_SECTIONS:
-            raise ConfigError(
-                "unknown stage of a method",
-                where=f"{path}: sections.{stage}",
-                fix=nearest(stage, STAGES),
-            )
-        check_name(text, _IMPORT, "a class (package.module:Class)", f"{path}: sections.{stage}")
-    if config.agent:
-        check_name(config.agent, _IMPORT, "a function (package.module:function)", f"{path}: agent")
-    return config if config.label else dataclasses.replace(config, label=method)
-
-
-def offline_method(run: RunConfig, method: str) -> str:
-    """Finds the method whose `meta_train` checkpoint is round 0 of a method.
-
-    Args:
-        run: The preset.
-        method: The method.
-
-    Returns:
-        The name of that method: itself, unless `offline_of` says otherwise.
-
-    Raises:
-        ConfigError: An unknown method, or a circle.
-    """
-    seen: list[str] = []
-    while True:
-        if method in seen:
-            raise ConfigError("offline_of runs in a circle", found=" -> ".join([*seen, method]))
-        seen.append(method)
-        source = method_config(run, method).offline_of
-        if source is None:
-            return method
-        method = source
-
-
-def num_rounds(run: RunConfig, env: str, method: str | None = None) -> int:
-    """Counts the rounds after the offline phase.
-
-    Args:
-        run: The preset.
-        env: The environment.
-        method: The method; one without an online phase has none.
-
-    Returns:
-        The number of the last round.
-
-    Raises:
-        ConfigError: The preset gives rounds per environment, but not for this one.
-    """
-    if method is not None and method_config(run, method).rounds == "none":
-        return 0
-    if isinstance(run.rounds, int):
-        return run.rounds
-    methods = method_chain(run, method) if method is not None else ()
-    for place in reversed(env_chain(run, env)):
-        for key in (*(f"{place}/{name}" for name in reversed(methods)), place):
-            if key in run.rounds:
-                return run.rounds[key]
-    raise ConfigError("no number of rounds", where="rounds", expected=env)
-
-
-def stage_module(run: RunConfig, stage: str, method: str | None = None) -> str:
-    """Names the module that `python -m` runs for a stage.
-
-    Args:
-        run: The preset.
-        stage: The stage.
-        method: The method, whose file may bring a module of its own.
-
-    Returns:
-        A dotted module name.
-    """
-    own = method_config(run, method).stages if method is not None else {}
-    return run.stages.get(stage, own.get(stage, f"pipeline.{stage}"))
 
 
 def plug_ins(section: object) -> list[str]:
@@ -458,7 +293,7 @@ def resolved(
     config = _checked_env(build(EnvConfig, document["env"], "--config, env"), "--config, env")
     cls: type[Any] = STAGES[stage]
     if "class" in document:
-        cls = _import_section(str(document["class"]), "--config, class")
+        cls = import_section(str(document["class"]), "--config, class")
     return config, build(cls, section, "--config, section")
 
 
@@ -502,81 +337,7 @@ def _resolve(run: RunConfig, section: str, cls: type, env: str | None, method: s
     return config
 
 
-def _check_modules(stages: Mapping[str, str], where: str) -> None:
-    for stage, module in stages.items():
-        if stage not in STAGES:
-            raise ConfigError("unknown stage", where=f"{where}.{stage}", fix=nearest(stage, STAGES))
-        check_name(module, _MODULE, "a module", f"{where}.{stage}")
-
-
 def _checked_env(config: EnvConfig, where: str) -> EnvConfig:
     check_name(config.id, NAME, "an environment", f"{where}.id")
-    check_name(config.definition, _IMPORT, "a class (package.module:Class)", f"{where}.definition")
+    check_name(config.definition, IMPORT, "a class (package.module:Class)", f"{where}.definition")
     return config
-
-
-def _check_settings(
-    run: RunConfig, key: str, sections: Mapping[str, Mapping[str, Any]], where: str
-) -> None:
-    env, _, method = key.partition("/")
-    if env != "all":
-        overlay_path(run, "env", env)
-    if method in run.arms:
-        raise ConfigError(
-            "settings of an arm", where=where, fix=f"put them under arms.{method}.settings.{env}"
-        )
-    if "/" in key:
-        overlay_path(run, "method", method)
-    valid = set(SECTIONS) - (set() if key == "all" else {"report"})
-    _check_sections(run, sections, METHOD_SECTIONS if "/" in key else valid, method, where)
-
-
-def _check_sections(
-    run: RunConfig,
-    sections: Mapping[str, Mapping[str, Any]],
-    valid: Collection[str],
-    method: str,
-    where: str,
-) -> None:
-    refuse_sections(sections, valid, where)
-    for section, overlay in sections.items():
-        # Also where no environment of this run takes it up: a fault must not wait for its turn.
-        cls = section_class(run, section, method) if method else SECTIONS[section]
-        build(cls, deep_merge(dataclasses.asdict(cls()), overlay), f"{where}.{section}")
-
-
-def _check_arm(run: RunConfig, name: str, where: str) -> None:
-    arm = run.arms[name]
-    check_name(name, NAME, "an arm", where)
-    if is_method_file(run, name):
-        raise ConfigError("an arm with the name of a method", where=where, fix="rename the arm")
-    method_chain(run, name)
-    for env in arm.envs:
-        overlay_path(run, "env", env)
-    for key, sections in arm.settings.items():
-        if key != "all":
-            overlay_path(run, "env", key)
-        _check_sections(run, sections, METHOD_SECTIONS, name, f"{where}.settings.{key}")
-        source = offline_method(run, name)
-        if "meta_train" in sections and source != name:
-            raise ConfigError(
-                f"settings without effect: round 0 is that of {source}",
-                where=f"{where}.settings.{key}.meta_train",
-                fix=f"put them where the offline phase of {source} is set, or drop offline_of",
-            )
-
-
-def _check_methods_in(run: RunConfig, where: str) -> None:
-    for env, names in run.methods_in.items():
-        overlay_path(run, "env", env)
-        for name in names:
-            if name not in run.methods:
-                raise ConfigError(
-                    "not a method of this run",
-                    where=f"{where}.{env}",
-                    found=name,
-                    fix=nearest(name, run.methods),
-                )
-    for env in run.envs:
-        if not methods_of(run, env):
-            raise ConfigError("no method runs here", where=f"{where}.{env}", found=env)

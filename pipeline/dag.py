@@ -5,40 +5,25 @@ Light on purpose: Snakemake imports it at every start, so no NumPy, torch, numba
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
-import os
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from pipeline import config as cf
 from pipeline.groups import SeedGroup, seed_groups
 from pipeline.imports import code_digest, declares, import_closure
-from pipeline.strict import deep_merge, read_yaml, retype
+from pipeline.resolved_run import RESOLVING, ResolvedRun, manifest_of
 from smac_core.errors import ConfigError
 
-__all__ = [
-    "Plan",
-    "code_digest",
-    "default_preset",
-    "import_closure",
-    "job_environment",
-    "load_preset",
-]
-
-T = TypeVar("T")
+__all__ = ["RESOLVING", "Plan", "code_digest", "import_closure"]
 
 METHOD_STAGES = tuple(s for s in cf.STAGES if s not in {*cf.ENV_STAGES, "report"})
-RESOLVING = ("pipeline.config", "pipeline.layers", "pipeline.dag")  # what the report reads follows
 _LEARNERS = {"collect", "meta_train", "finetune"}
 _STORE = {"rollout": "transitions.zarr", "relabel": "rewards.zarr", "evaluate": "returns.zarr"}
 
 
-class Plan:
+class Plan(ResolvedRun):
     """Answers the Snakefile's questions about one run; most answers are functions of wildcards.
 
     Args:
@@ -48,9 +33,8 @@ class Plan:
     """
 
     def __init__(self, run: cf.RunConfig, *, shared_files: bool = True) -> None:
-        self.run = run
+        super().__init__(run)
         self._shared_files = shared_files
-        self._answers: dict[tuple[Any, ...], Any] = {}
 
     def check(self) -> None:
         """Resolves every section and finds every module of the run, so that faults come first.
@@ -389,9 +373,6 @@ class Plan:
             ),
         ]
 
-    def _folder(self, env: str, method: str, seed: object) -> str:
-        return f"{self.run.results}/{env}/{method}/seed{seed}"
-
     def _job(self, wildcards: Any, group: SeedGroup | None) -> str:
         given = {
             "env": [wildcards.env] if hasattr(wildcards, "env") else [],
@@ -400,32 +381,6 @@ class Plan:
             "round": [wildcards.round] if hasattr(wildcards, "round") else [],
         }
         return " ".join(f"--{name} {shlex.join(words)}" for name, words in given.items() if words)
-
-    def _module(self, stage: str, env: str | None, method: str | None) -> str:
-        return self._once(cf.stage_module, self.run, stage, method)
-
-    def _section(self, stage: str, env: str | None, method: str | None) -> str:
-        if env is None:
-            cf.stage_config(self.run, "report")  # it reads the run; this checks its section
-            return cf.to_json(self.run)
-        return self._once(cf.section_json, self.run, stage, env, method)
-
-    def _digest(self, stage: str, env: str | None, method: str | None) -> str:
-        module = self._module(stage, env, method)
-        if env is None:
-            return self._once(code_digest, module, RESOLVING)
-        named = [self._once(cf.env_config, self.run, env).definition]
-        named += cf.plug_ins(self._once(cf.stage_config, self.run, stage, env, method))
-        roots = tuple(sorted({name.partition(":")[0] for name in named}))
-        return self._once(code_digest, module, roots)
-
-    def _once(self, function: Callable[..., T], *arguments: Any) -> T:
-        # Snakemake asks for every job, hundreds of times the same; a run's answer never changes.
-        key = (function, *(id(a) if a is self.run else a for a in arguments))
-        if key not in self._answers:
-            self._answers[key] = function(*arguments)
-        answer: T = self._answers[key]
-        return answer
 
     def _check_rewards(self, env: str, method: str) -> None:
         rollout = cf.stage_config(self.run, "rollout", env, method)
@@ -437,82 +392,6 @@ class Plan:
                 where=f"{env}, {method}",
                 fix="set rollout.record_rewards: true, or relabel.rewards: decoder",
             )
-
-
-def default_preset(words: Sequence[str]) -> str:
-    """Chooses the preset of a run without `--configfile`.
-
-    Args:
-        words: The command line, which Snakemake has read when it parses the Snakefile, but does not
-            tell.
-
-    Returns:
-        A file below the folder of the Snakefile: that of the target `study`, or the default.
-    """
-    from snakemake.cli import get_argument_parser  # noqa: PLC0415 - only Snakemake has it loaded
-
-    with contextlib.redirect_stderr(io.StringIO()):
-        try:
-            targets = get_argument_parser().parse_known_args(words)[0].targets
-        except SystemExit:  # whoever called Snakemake has a command line of another kind
-            targets = []
-    return "config/study.yaml" if "study" in targets else "config/config.yaml"
-
-
-def load_preset(
-    files: Sequence[Path], merged: Mapping[str, Any], command_line: Mapping[str, Any]
-) -> cf.RunConfig:
-    """Checks what Snakemake made of its config files and of `--config`.
-
-    Args:
-        files: The config files, read again here: Snakemake lets a key stand twice.
-        merged: The whole as Snakemake has it.
-        command_line: What `--config` gave, where Snakemake leaves the numbers in lists as text.
-
-    Returns:
-        The run.
-
-    Raises:
-        ConfigError: The first fault found.
-    """
-    for file in files:
-        read_yaml(file)
-    names = [os.path.relpath(file) for file in files] + ["--config"] * bool(command_line)
-    return cf.load_run(deep_merge(merged, retype(command_line)), " + ".join(names))
-
-
-def job_environment(root: object, environment: Mapping[str, str]) -> dict[str, str]:
-    """Makes every job find this checkout, this Python, and one core.
-
-    Args:
-        root: Folder of the Snakefile.
-        environment: The variables that Snakemake was started with.
-
-    Returns:
-        The variables to set.
-    """
-    # Safe path: a folder `pipeline` where the run happens must not hide ours. It comes last.
-    folders = [str(root), environment.get("PYTHONPATH", ""), os.getcwd()]
-    programs = [os.path.dirname(sys.executable), environment.get("PATH", "")]
-    one = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    return {
-        "PATH": os.pathsep.join(filter(None, programs)),
-        "PYTHONPATH": os.pathsep.join(filter(None, folders)),
-        "PYTHONSAFEPATH": "1",
-        **dict.fromkeys(one, "1"),  # two jobs side by side use two cores
-    }
-
-
-def manifest_of(path: str) -> str:
-    """Names the manifest that a stage writes beside its output.
-
-    Args:
-        path: The output.
-
-    Returns:
-        The path of the manifest.
-    """
-    return str(PurePosixPath(path).parent / "manifest.json")
 
 
 def _method(stage: str, wildcards: Any) -> str | None:

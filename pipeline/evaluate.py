@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from pipeline.cli import stage_main, stage_parser
-from pipeline.data import offline_contexts, offline_rows, read_offline_episodes
+from pipeline.contexts import offline_contexts
+from pipeline.data import offline_rows, read_offline_episodes
 from pipeline.models import ActingModel, read_acting
 from pipeline.sections import EvaluateConfig
 from pipeline.stage import StageRun, for_each_seed

@@ -18,6 +18,7 @@ from smac_core.errors import ConfigError
 # a new default or check must not rerun the stages whose section stays the same.
 COMPARED_BY_SECTION = {"pipeline.config", "pipeline.sections", "pipeline.strict"}
 COMPARED_BY_SECTION |= {"pipeline.dag", "pipeline.imports", "pipeline.layers"}
+COMPARED_BY_SECTION |= {"pipeline.methods", "pipeline.preset_checks", "pipeline.resolved_run"}
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # of a statement, in the syntax tree
 
 

@@ -37,7 +37,7 @@ def test_packages_are_those_of_this_checkout_for_a_job_elsewhere(tmp_path):
     for package in PACKAGES:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("raise RuntimeError('not ours')\n")
-    from pipeline.dag import job_environment
+    from pipeline.launch import job_environment
 
     code = f"import {', '.join(PACKAGES)}; print(*(m.__file__ for m in ({', '.join(PACKAGES)})))"
     done = subprocess.run(

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from pipeline import evaluate
+from pipeline.derived import next_obs
 from pipeline.evaluate import final_return
 from pipeline.manifest import read_manifest
 from pipeline.schema import EPISODE_ENDS, EPISODE_SOURCES
-from pipeline.store import next_obs, read_store
+from pipeline.store import read_store
 from smac_core.adaptation import DIVERGED, NO_EPISODE, TERMINATED, TIME_LIMIT, Arm
 from smac_core.dataset import context_features
 from smac_core.envs.point_robot import PointRobot

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.derived import next_obs
 from pipeline.manifest import read_manifest
 from pipeline.schema import EPISODE_SOURCES
-from pipeline.store import next_obs
 
 HORIZON = 20
 

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline import config as cf
-from pipeline.dag import Plan, code_digest, import_closure, job_environment, load_preset
+from pipeline.dag import Plan, code_digest, import_closure
+from pipeline.launch import job_environment, load_preset
 from smac_core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,9 +11,10 @@ import pytest
 
 from pipeline import config as cf
 from pipeline.config import CONFIG_FOLDER
+from pipeline.derived import next_obs
 from pipeline.manifest import read_manifest
 from pipeline.models import read_model
-from pipeline.store import next_obs, read_store
+from pipeline.store import read_store
 from smac_core.dataset import context_features
 from smac_core.envs.definition import load_environment
 from smac_core.envs.hopper_param import HopperParam

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline import config as cf
-from pipeline.dag import load_preset
+from pipeline.launch import load_preset
 from pipeline.strict import read_yaml
 from smac_core.errors import ConfigError
 

@@ -14,7 +14,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import schema, store
+from pipeline import derived, schema, store
 from smac_core.errors import StoreError
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def test_a_store_without_rewards_has_no_reward_array(
     assert not (written / "data" / "reward").exists()
     read = store.read_store(written, "transitions")
     with pytest.raises(StoreError, match="the store has no rewards"):
-        store.episode_returns(read)
+        derived.episode_returns(read)
 
 
 def test_equal_content_gives_equal_files(
@@ -163,8 +163,8 @@ def test_chunks_hold_a_megabyte_and_zeros_are_written(
 def test_empty_and_wide_stores(tmp_path: Path, transitions: Any, attributes: Any) -> None:
     store.write_store(tmp_path / "a", "transitions", transitions(()), attributes())
     empty = store.read_store(tmp_path / "a", "transitions")
-    assert store.next_obs(empty).shape == (0, 2)
-    assert store.episode_returns(empty).shape == (0,)
+    assert derived.next_obs(empty).shape == (0, 2)
+    assert derived.episode_returns(empty).shape == (0,)
     wide = transitions((2,), obs_dim=300_000)  # one row is more than a chunk
     store.write_store(tmp_path / "b", "transitions", wide, attributes(obs_dim=300_000))
     np.testing.assert_array_equal(
@@ -185,9 +185,9 @@ def test_next_obs_and_returns_follow_the_episodes(
         rows += [arrays["data/obs"][row] for row in span[1:]]
         rows.append(arrays["meta/final_obs"][episode])
         returns.append(sum(float(arrays["data/reward"][row]) for row in span))
-    np.testing.assert_array_equal(store.next_obs(read), rows)
-    np.testing.assert_allclose(store.episode_returns(read), returns, rtol=1e-12)
-    assert store.episode_returns(read).dtype == np.float64
+    np.testing.assert_array_equal(derived.next_obs(read), rows)
+    np.testing.assert_allclose(derived.episode_returns(read), returns, rtol=1e-12)
+    assert derived.episode_returns(read).dtype == np.float64
 
 
 def broken(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Arrays], None]:

@@ -20,6 +20,7 @@ PLUMBING = [
     "pipeline/experts.smk",
     "pipeline/report.smk",
     *(f"pipeline/{name}.py" for name in ("__init__", "config", "layers", "sections", "strict")),
+    *(f"pipeline/{name}.py" for name in ("methods", "preset_checks", "resolved_run", "launch")),
     *(f"pipeline/{name}.py" for name in ("dag", "groups", "imports")),
     *(f"smac_core/{name}.py" for name in ("__init__", "config", "errors")),
 ]

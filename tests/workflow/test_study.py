@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dag import default_preset
+from pipeline.launch import default_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 
