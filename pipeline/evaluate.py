@@ -22,11 +22,11 @@ from smac_core.adaptation import (
     OFFLINE_EPISODE,
     PRIOR_EPISODE,
     RANDOM_EPISODE,
-    Arm,
     MetaTest,
     act_at_random,
     do_nothing,
 )
+from smac_core.arms import Arm
 from smac_core.config import SliceConfig
 from smac_core.coverage import coverage
 from smac_core.dataset import Transitions

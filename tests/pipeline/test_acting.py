@@ -14,7 +14,7 @@ from pipeline.evaluate import final_return
 from pipeline.manifest import read_manifest
 from pipeline.schema import EPISODE_ENDS, EPISODE_SOURCES
 from pipeline.store import read_store
-from smac_core.adaptation import DIVERGED, NO_EPISODE, TERMINATED, TIME_LIMIT, Arm
+from smac_core.arms import DIVERGED, NO_EPISODE, TERMINATED, TIME_LIMIT, Arm
 from smac_core.dataset import context_features
 from smac_core.envs.point_robot import PointRobot
 from smac_core.planning import LABEL, generator

@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 
 from smac_core.adaptation import (
-    DIVERGED,
-    NO_EPISODE,
-    TERMINATED,
-    TIME_LIMIT,
     MetaTest,
     act_at_random,
     do_nothing,
 )
 from smac_core.agent import Agent, Posteriors
+from smac_core.arms import DIVERGED, NO_EPISODE, TERMINATED, TIME_LIMIT
 from smac_core.config import AdaptationConfig
 from smac_core.dataset import context_features
 from smac_core.envs.episodes import BatchDriver, Controller
