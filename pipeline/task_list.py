@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -92,6 +93,29 @@ def write_tasks(path: Path, tasks: TaskList) -> None:
     write_json(path, document)
 
 
+def _check_origin(path: Path, document: Mapping[str, object], env: Environment) -> None:
+    """Refuse the tasks of another schema or environment."""
+    for key, expected in (("schema_version", SCHEMA_VERSION), ("env_id", env.env_id)):
+        if document[key] != expected:
+            raise TaskError(
+                f"task list with another {key}",
+                where=path,
+                expected=expected,
+                found=document[key],
+                fix=FIX,
+            )
+    if document["fields"] != list(env.task_fields):
+        found = cast("list[object]", document["fields"])
+        lacking = [f for f in env.task_fields if not isinstance(found, list) or f not in found]
+        raise TaskError(
+            "task records with other fields",
+            where=path,
+            expected=", ".join(env.task_fields),
+            found=f"no {', '.join(lacking)}" if lacking else found,
+            fix=FIX,
+        )
+
+
 def read_tasks(path: Path, env: Environment) -> TaskList:
     """Read and check a task list.
 
@@ -113,25 +137,7 @@ def read_tasks(path: Path, env: Environment) -> TaskList:
             "not a task list", where=path, expected=sorted(keys), found=missing, fix=FIX
         )
     document = cast("dict[str, object]", raw)
-    for key, expected in (("schema_version", SCHEMA_VERSION), ("env_id", env.env_id)):
-        if document[key] != expected:
-            raise TaskError(
-                f"task list with another {key}",
-                where=path,
-                expected=expected,
-                found=document[key],
-                fix=FIX,
-            )
-    if document["fields"] != list(env.task_fields):
-        found = cast("list[object]", document["fields"])
-        lacking = [f for f in env.task_fields if not isinstance(found, list) or f not in found]
-        raise TaskError(
-            "task records with other fields",
-            where=path,
-            expected=", ".join(env.task_fields),
-            found=f"no {', '.join(lacking)}" if lacking else found,
-            fix=FIX,
-        )
+    _check_origin(path, document, env)
     try:
         parameters = np.array(document["parameters"], dtype=np.float64)
         train, test, validation, unused = (

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from pipeline.store import read_store, write_store
 from pipeline.task_list import read_tasks
 from smac_core.envs.point_robot import PointRobot
 from smac_core.errors import ConfigError
+from tests.pipeline.tiny_stage import TinyStage
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
@@ -62,37 +64,14 @@ settings:
 """
 
 
-class Stage:
-    """The stages on the tiny data of `finished`, with their own preset."""
+class Stage(TinyStage):
+    """GMPS and MAML-PG."""
 
-    def __init__(self, finished, folder: Path, **settings) -> None:
-        self.finished, self.folder = finished, folder
-        values = {"shown": 2, "aggregate": 2, "rate": 0.1} | settings
-        self.preset = folder / "preset.yaml"
-        self.preset.write_text(TINY.format(**values))
+    module, template, method = gmps_train, TINY, "gmps"
+    defaults: ClassVar = {"shown": 2, "aggregate": 2, "rate": 0.1}
 
-    @property
-    def out(self) -> Path:
-        return self.folder / "out" / "checkpoint.safetensors"
-
-    def words(self, method: str = "gmps", **changes) -> list[str]:
-        data = "demonstrations" if method == "gmps" else "collect"
-        given = {
-            "config": self.preset,
-            "env": "point-robot",
-            "method": method,
-            "seed": 0,
-            "tasks": self.finished.path("tasks"),
-            "transitions": self.finished.path(data),
-            "out": self.out,
-        } | changes
-        words = []
-        for name, value in given.items():
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-        return words
-
-    def call(self, method: str = "gmps", **changes) -> int:
-        return cli.run(gmps_train.run, gmps_train.make_parser(), self.words(method, **changes))
+    def data(self, method: str) -> Path:
+        return self.finished.path("demonstrations" if method == "gmps" else "collect")
 
 
 @pytest.fixture

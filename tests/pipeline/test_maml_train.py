@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pipeline.imports import code_digest
 from pipeline.store import read_store, write_store
 from smac_core.envs.point_robot import PointRobot
 from smac_core.errors import StoreError
+from tests.pipeline.tiny_stage import TinyStage
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
@@ -43,36 +45,11 @@ settings:
 """
 
 
-class Stage:
-    """The stage on the tiny data of `finished`, with its own preset."""
+class Stage(TinyStage):
+    """The methods that adapt by gradient, offline."""
 
-    def __init__(self, finished, folder: Path, **settings) -> None:
-        self.finished, self.folder = finished, folder
-        values = {"updates": 12, "inner_rows": 20, "rate": 0.01} | settings
-        self.preset = folder / "preset.yaml"
-        self.preset.write_text(TINY.format(**values))
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out" / "checkpoint.safetensors"
-
-    def words(self, method: str = "macaw", **changes) -> list[str]:
-        given = {
-            "config": self.preset,
-            "env": "point-robot",
-            "method": method,
-            "seed": 0,
-            "tasks": self.finished.path("tasks"),
-            "transitions": self.finished.path("collect"),
-            "out": self.out,
-        } | changes
-        words = []
-        for name, value in given.items():
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-        return words
-
-    def call(self, method: str = "macaw", **changes) -> int:
-        return cli.run(maml_train.run, maml_train.make_parser(), self.words(method, **changes))
+    module, template, method = maml_train, TINY, "macaw"
+    defaults: ClassVar = {"updates": 12, "inner_rows": 20, "rate": 0.01}
 
 
 @pytest.fixture

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.store import read_store
-from tests.workflow.test_whole_dag import ROOT, environment
+from tests.workflow.real_run import ROOT, snakemake
 
 pytest.importorskip("pybullet", reason="Sawyer Manipulation needs PyBullet")
 pytestmark = pytest.mark.workflow
 
 
 def test_the_preset_for_sawyer_runs_from_tasks_to_report(tmp_path: Path) -> None:
-    preset = ROOT / "config/sawyer-test.yaml"
-    where = ["--snakefile", ROOT / "Snakefile", "--configfile", preset, "--directory", tmp_path]
-    line = [sys.executable, "-m", "snakemake", "--nocolor", "--cores", 2, *where]
-    done = subprocess.run(
-        [str(word) for word in line],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-10000:]
+    snakemake(tmp_path, preset=ROOT / "config/sawyer-test.yaml")
     results = tmp_path / "results/sawyer-test"
     folder = results / "sawyer-manipulation"
     rollout = read_store(folder / "smac/seed0/round1/rollout/transitions.zarr", "transitions")

@@ -16,39 +16,12 @@ import pytest
 
 from pipeline import config as cf
 from pipeline.dag import Plan
+from tests.workflow.real_run import PRESET, ROOT, environment, snakemake, words
 
-ROOT = Path(__file__).resolve().parents[2]
-PRESET = ROOT / "config/test.yaml"
 # One branch through every stage, with MuJoCo and PEARL's collection.
 BRANCH = "results/cheetah-vel/smac/seed0/round1/evaluate/returns.zarr"
 
 pytestmark = pytest.mark.workflow
-
-
-def words(folder: Path, *arguments: str, cores: int = 2) -> list[str]:
-    where = ["--snakefile", ROOT / "Snakefile", "--configfile", PRESET, "--directory", folder]
-    line = [sys.executable, "-m", "snakemake", "--nocolor", "--cores", cores, *where, *arguments]
-    return [str(word) for word in line]
-
-
-def environment() -> dict[str, str]:
-    # The Snakefile sets what its jobs need; a run must not lean on ours.
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-
-def snakemake(folder: Path, *arguments: str, cores: int = 2) -> str:
-    done = subprocess.run(
-        words(folder, *arguments, cores=cores),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=3600,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said[-10000:]
-    return said
 
 
 def data_digests(folder: Path) -> dict[str, str]:
