@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> None:
         steps = int(collection.episodes().length.sum())
         write_checkpoint(args.out, tensors, metadata(collection, tasks, steps))
         write_metrics(metrics, resume.rows)
-        stage.finish({"tasks": args.tasks}, outputs, collection.statistics())
+        counted = {"updates": collector.learner.num_updates}
+        stage.finish({"tasks": args.tasks}, outputs, counted | collection.statistics())
         resume.clear()
 
 

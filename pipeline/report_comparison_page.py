@@ -198,18 +198,24 @@ _ORDERINGS = (
 )
 
 
+_SHARED = {
+    **{COLLECTION: "collecting the data", "experts": "training the experts"},
+    "demonstrations": "demonstrations of the experts",
+}
+
+
 def _costs(costs: list[Cost], numbers: Numbers) -> str:
     labels = {(m.env, m.name): m.label for m in numbers}
     rows = []
     for env, method in dict.fromkeys((cost.env, cost.method) for cost in costs):
         mine = [cost for cost in costs if (cost.env, cost.method) == (env, method)]
-        main = [cost for cost in mine if cost.stage == ("training" if method else COLLECTION)]
         tests = [cost.seconds for cost in mine if cost.stage == "evaluate"]
         tested = f"{sum(tests) / len(tests):,.1f}" if tests else "–"
-        if main:
-            rows.append(
-                (env, labels.get((env, method), "collecting the data"), *_mean(main), tested)
-            )
+        for stage, what in (
+            {"training": labels.get((env, method), method)} if method else _SHARED
+        ).items():
+            if main := [cost for cost in mine if cost.stage == stage]:
+                rows.append((env, what, *_mean(main), tested))
     head = ("environment", "method", "updates", "with reward", "without", "offline rows")
     out = table(
         (*head, "seconds", "peak, MiB", "meta-tests, s"),

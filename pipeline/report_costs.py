@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline import config as cf
 from pipeline.report_data import EnvResults, Results
-from pipeline.report_times import StageTime
+from pipeline.report_times import GUIDANCE, StageTime, needs_experts
 
 COLLECTION = "collect"
 _TRAINING = ("meta_train", "rollout", "relabel", "finetune")
@@ -58,13 +58,14 @@ def costs(results: Results) -> list[Cost]:
         results: What was read.
 
     Returns:
-        Per environment the collection, then per method and seed its stages, and their sums; a
-        stage without any record is left out.
+        Per environment the collection, experts and their demonstrations, then per method and seed
+        its stages, and their sums; a stage without any record is left out.
     """
     out = []
     for env in results.envs:
         mine = [t for t in results.times if t.env == env.name]
         out += [_collection(env, t) for t in mine if t.stage == COLLECTION]
+        out += [_guidance(t) for t in mine if t.stage in GUIDANCE]
         for method in env.methods:
             for seed in results.run.seeds:
                 stages = [
@@ -86,6 +87,16 @@ def _collection(env: EnvResults, time: StageTime) -> Cost:
         *(env.name, "", "", COLLECTION, 1),
         updates=int(max(counted[-1:], default=0)),
         rewarded_steps=steps,
+        seconds=time.seconds,
+        memory=time.memory,
+    )
+
+
+def _guidance(time: StageTime) -> Cost:
+    return Cost(
+        *(time.env, "", "", time.stage, 1),
+        updates=time.updates,
+        rewarded_steps=time.steps,
         seconds=time.seconds,
         memory=time.memory,
     )
@@ -114,7 +125,9 @@ def _stage(
     if not found:
         return None
     steps, updates = (sum(getattr(time, name) for time in found) for name in ("steps", "updates"))
-    rewarded = steps > 0 and _rewarded(results, env.name, method)
+    # Who steps in the offline phase already, learns on-policy from the environment's rewards.
+    seen = stage == "meta_train" or _rewarded(results, env.name, method)
+    rewarded = steps > 0 and seen
     return Cost(
         *(env.name, method, seed, stage, len(found)),
         updates=updates,
@@ -138,6 +151,9 @@ def _offline_rows(results: Results, env: EnvResults, method: str) -> int:
     """Count the rows of the replay slice, from its settings and the record of the collection."""
     section: Any = cf.stage_config(results.run, "meta_train", env.name, method)
     replay = getattr(section, "replay", None)
+    if replay is None:  # it learns on-policy, with demonstrations where it needs experts
+        shown = [t.steps for t in results.times if (t.env, t.stage) == (env.name, GUIDANCE[1])]
+        return sum(shown) if needs_experts(results.run, method) else 0
     every = sum(_sources(env, tuple(getattr(replay, "sources", ()))))
     rows = getattr(replay, "rows", 0)
     if getattr(replay, "take", "all") == "all" or not rows:

@@ -17,7 +17,7 @@ from pipeline import config as cf
 from pipeline.dag import Plan
 from pipeline.files import rerun
 from pipeline.manifest import read_manifest
-from pipeline.report_times import StageTime, stage_time
+from pipeline.report_times import GUIDANCE, StageTime, needs_experts, stage_time
 from pipeline.store import read_store
 from pipeline.task_list import TaskList, read_tasks
 from smac_core.envs.definition import Environment, load_environment
@@ -219,6 +219,10 @@ class _Reader:
         env.collection_metrics = self._metrics(
             collect / "metrics.csv", Missing(f"{name}: no metrics of the collection")
         )
+        if any(needs_experts(self.run, method) for method in cf.methods_of(self.run, name)):
+            for stage in GUIDANCE:
+                told = Missing(f"{name}: no record of {stage}")
+                self._manifest(name, folder / stage / "manifest.json", told)
         if definition.seen_from_above:
             self._offline_paths(env, collect / "transitions.zarr")
         if cf.stage_config(self.run, "report").video_frames:

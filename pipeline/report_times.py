@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipeline import config as cf
+
+GUIDANCE = ("experts", "demonstrations")  # what stands behind methods that need experts
 _SEED, _ROUND = re.compile(r"seed(\d+)"), re.compile(r"round(\d+)")
 
 
@@ -40,6 +43,20 @@ class StageTime:
     steps: int = 0
 
 
+def needs_experts(run: cf.RunConfig, method: str) -> bool:
+    """Tell whether experts and their demonstrations stand behind a method.
+
+    Args:
+        run: The preset.
+        method: The method.
+
+    Returns:
+        Whether its offline phase needs them.
+    """
+    offline = cf.offline_method(run, method)
+    return "experts" in cf.method_config(run, offline).needs
+
+
 def stage_time(env: str, place: str, manifest: Mapping[str, Any]) -> StageTime:
     """Read what a stage took.
 
@@ -54,9 +71,12 @@ def stage_time(env: str, place: str, manifest: Mapping[str, Any]) -> StageTime:
     parts = PurePosixPath(place).parts
     seeds = [i for i, part in enumerate(parts) if _SEED.fullmatch(part)]
     rounds = [int(found[1]) for part in parts if (found := _ROUND.fullmatch(part))]
+    stage = str(manifest["stage"])
+    # Every step of these was with true reward, so their manifests count transitions alone.
+    steps = manifest.get("transitions" if stage in GUIDANCE else "environment_steps", 0)
     return StageTime(
         env,
-        str(manifest["stage"]),
+        stage,
         float(manifest["wall_time_s"]),
         float(manifest["peak_memory_mib"]),
         str(manifest.get("device", "cpu")),
@@ -64,5 +84,5 @@ def stage_time(env: str, place: str, manifest: Mapping[str, Any]) -> StageTime:
         seed=int(parts[seeds[0]].removeprefix("seed")) if seeds else None,
         round=rounds[0] if rounds else 0,
         updates=int(manifest.get("updates", 0)),
-        steps=int(manifest.get("environment_steps", 0)),
+        steps=int(steps),
     )

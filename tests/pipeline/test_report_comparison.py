@@ -14,7 +14,7 @@ from pipeline import config as cf
 from pipeline.intervals import Interval
 from pipeline.report_comparison import Comparison, arm_scores, compare
 from pipeline.report_comparison_figures import draw_improvement, draw_iqm, draw_profiles
-from pipeline.report_comparison_page import Findings, comparison_section
+from pipeline.report_comparison_page import Findings, _costs, comparison_section
 from pipeline.report_comparison_tables import comparison_rows, csv_text, improvement_rows
 from pipeline.report_costs import cost_rows, costs
 from pipeline.report_data import EnvResults, Evaluation, MethodResults, Results
@@ -402,6 +402,30 @@ def test_costs_are_added_up_by_method_seed_and_stage(folders):
     assert rows["oracle", "0", "evaluate"]["jobs"] == "2"
     assert not any(key[0] == "macaw" for key in rows)  # it left no record
     assert "What it cost" in section(results)
+
+
+def test_experts_and_on_policy_steps_are_costs_with_true_reward(folders):
+    results = make(folders)
+    names = ["gmps", "maml-pg"]
+    results.run = cf.load_run({"envs": ["point-robot"], "methods": names, "rounds": 0})
+    results.envs[0].methods = [MethodResults(name, name, name, (0,)) for name in names]
+    took = {"wall_time_s": 2.0, "peak_memory_mib": 100.0}
+    add(results, "point-robot/experts", "experts", took | {"transitions": 300, "updates": 40})
+    shown = took | {"transitions": 60, "environment_steps": 1}
+    add(results, "point-robot/demonstrations", "demonstrations", shown)
+    for name in names:
+        facts = took | {"updates": 5, "environment_steps": 700}
+        add(results, f"point-robot/{name}/seed0/meta_train", "meta_train", facts)
+    found = costs(results)
+    rows = {(r["method"], r["stage"]): r for r in table(cost_rows(found))}
+    assert rows["", "experts"]["steps_with_true_reward"] == "300"
+    assert rows["", "experts"]["gradient_updates"] == "40"
+    assert rows["", "demonstrations"]["steps_with_true_reward"] == "60"
+    for name, offline in (("gmps", "60"), ("maml-pg", "0")):
+        row = rows[name, "training"]
+        assert (row["steps_with_true_reward"], row["steps_without_reward"]) == ("700", "0")
+        assert row["offline_rows"] == offline
+    assert "training the experts" in _costs(found, [])
 
 
 def test_a_record_tells_whose_it_is():
