@@ -25,7 +25,7 @@ from benchmarks import (
 )
 from benchmarks.measure import FULL, QUICK, Effort, Row
 from benchmarks.table import describe_machine, format_row, header, versions
-from smac_core.envs.definition import load_environment
+from smac_core.envs.lookup import load_environment
 from smac_core.envs.registration import DEFINITIONS
 
 RESULTS = Path(__file__).with_name("results.json")

@@ -20,7 +20,8 @@ from benchmarks.measure import Effort, Label, Row, make_row
 from benchmarks.tiny_run import ROOT, environment, scratch
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.store import write_store
-from smac_core.envs.definition import Environment, load_environment
+from smac_core.envs.definition import Environment
+from smac_core.envs.lookup import load_environment
 
 STAGES = ("meta_train", "rollout", "relabel", "finetune", "evaluate")
 LIMIT = 4096.0  # MiB

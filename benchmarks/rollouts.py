@@ -33,8 +33,9 @@ from benchmarks.plain_envs import make_lean, make_plain
 from benchmarks.plain_networks import PlainPolicy
 from smac_core.agent import Agent, make_agent, prior
 from smac_core.config import NetworkConfig
-from smac_core.envs.definition import Environment, load_environment
+from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver
+from smac_core.envs.lookup import load_environment
 from smac_core.networks import Shapes, initial_parameters, network_shapes
 from smac_core.planning import plan_episodes
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from benchmarks.measure import Effort, Label, Row, Work, compare
 from smac_core.agent import prior
-from smac_core.envs.definition import Environment, load_environment
+from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver, Scripted
 from smac_core.envs.gym_driver import SmacEnv
+from smac_core.envs.lookup import load_environment
 from smac_core.planning import plan_episodes
 
 DEFINITION = "smac_core.envs.sawyer.environment:SawyerManipulation8"

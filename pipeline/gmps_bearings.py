@@ -23,7 +23,7 @@ from pipeline.intervals import bootstrap_interval
 from pipeline.report_comparison_tables import csv_text
 from pipeline.store import read_store
 from pipeline.task_list import read_tasks
-from smac_core.envs.definition import load_environment
+from smac_core.envs.lookup import load_environment
 from smac_core.errors import StoreError
 
 GOALS, RANGES = "gmps-ant-goals.csv", "gmps-ant-ranges.csv"

@@ -18,8 +18,8 @@ from pipeline.files import read_json, write_text
 from pipeline.models import read_acting
 from pipeline.report_comparison_tables import csv_text
 from pipeline.task_list import read_tasks
-from smac_core.envs.definition import load_environment
 from smac_core.envs.episodes import BatchDriver
+from smac_core.envs.lookup import load_environment
 from smac_core.errors import StoreError
 from smac_core.gmps.learner import stacked
 from smac_core.gmps.policy import acting_policies

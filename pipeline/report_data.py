@@ -20,7 +20,8 @@ from pipeline.manifest import read_manifest
 from pipeline.report_times import GUIDANCE, StageTime, needs_experts, stage_time
 from pipeline.store import read_store
 from pipeline.task_list import TaskList, read_tasks
-from smac_core.envs.definition import Environment, load_environment
+from smac_core.envs.definition import Environment
+from smac_core.envs.lookup import load_environment
 from smac_core.errors import StoreError
 
 DIAGNOSIS = ("exploration_decoder_mse", "coverage", "novelty", "offline_novelty")

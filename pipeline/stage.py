@@ -21,7 +21,8 @@ from pipeline.manifest import path_digest, write_manifest
 from pipeline.needs import check_needs
 from pipeline.rounds import every_round
 from pipeline.task_list import read_tasks
-from smac_core.envs.definition import Environment, load_environment
+from smac_core.envs.definition import Environment
+from smac_core.envs.lookup import load_environment
 from smac_core.errors import ConfigError
 
 _ONE_A_SEED = ("out", "checkpoint", "rollout")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smac_core.envs.definition import Environment, Physics
+from smac_core.envs.outcomes import check_action, check_rewards, describe, look
 from smac_core.errors import SimulationError
 
 KEPT = 6  # sizes of batches whose simulators stay; episodes that end early make for many sizes
@@ -179,55 +180,9 @@ def _empty(env: Environment, num: int, horizon: int) -> Episodes:
     )
 
 
-def _observe(env: Environment, physics: Physics) -> tuple[np.ndarray, np.ndarray]:
-    """Observe, and tell which simulators are sound: state and observation are finite."""
-    obs = env.observe(physics.state)
-    return obs, physics.ok & np.isfinite(obs).all(axis=1)
-
-
 def _rows_of(active: np.ndarray) -> slice | np.ndarray:
     """Index the active rows: as a view where all are."""
     return slice(None) if active.all() else np.flatnonzero(active)
-
-
-def _describe(
-    env: Environment, task: np.ndarray, states: np.ndarray, out: Episodes, *, rewards: bool
-) -> None:
-    """Fill in what nobody decides upon during an episode, for all its steps at once.
-
-    Args:
-        env: The definition, which treats rows independently.
-        task: ``[N, task_dim]``.
-        states: ``[N, H + 1, state_dim]`` before and after every step.
-        out: The episodes; paths, what a script is told, and rewards if asked for, are written.
-        rewards: Whether they are.
-
-    Raises:
-        SimulationError: A reward is not finite.
-    """
-    horizon = states.shape[1] - 1
-    valid = np.arange(horizon) < out.length[:, None]
-    out.path[:, 0] = env.position(states[:, 0])
-    after = states[:, 1:][valid]
-    out.path[:, 1:][valid] = env.position(after)
-    if out.privileged is not None:
-        out.privileged[valid] = env.privileged(states[:, :-1][valid])
-    if not rewards:
-        return
-    episode = np.nonzero(valid)[0]
-    reward = env.reward(states[:, :-1][valid], out.action[valid], after, task[episode])
-    out.reward[valid] = reward
-    _check_rewards(env, reward, np.nonzero(valid)[1])
-
-
-def _check_rewards(env: Environment, reward: np.ndarray, step: np.ndarray) -> None:
-    if not np.isfinite(reward).all():
-        raise SimulationError(
-            "reward is not finite",
-            where=f"{env.env_id}, step {int(step[np.argmin(np.isfinite(reward))])}",
-            expected="finite numbers",
-            fix="check the environment's reward",
-        )
 
 
 def _actor(
@@ -269,7 +224,7 @@ def _teller(
         t = np.full(len(told), step)
         action = out.action[rows, step]
         reward = env.reward(states[rows, step], action, states[rows, step + 1], plan.task[rows])
-        _check_rewards(env, reward, t)
+        check_rewards(env, reward, t)
         out.reward[rows, step] = reward
         terminated = ended[rows]
         observe(
@@ -286,6 +241,20 @@ def _teller(
         )
 
     return tell
+
+
+def _start(env: Environment, physics: Physics, plan: Plan) -> np.ndarray:
+    """Reset every simulator and observe."""
+    physics.reset(plan.initial, plan.task)
+    obs, good = look(env, physics)
+    if not good.all():
+        raise SimulationError(
+            "observation is not finite at the start of an episode",
+            where=f"{env.env_id}, simulator {int(np.argmin(good))}",
+            expected="finite numbers",
+            fix="check the environment's initial_state and task parameters",
+        )
+    return obs
 
 
 def run_batch(
@@ -313,15 +282,7 @@ def run_batch(
     """
     out = _empty(env, len(plan.task), plan.horizon)
     act = _actor(controller, plan, physics)
-    physics.reset(plan.initial, plan.task)
-    obs, good = _observe(env, physics)
-    if not good.all():
-        raise SimulationError(
-            "observation is not finite at the start of an episode",
-            where=f"{env.env_id}, simulator {int(np.argmin(good))}",
-            expected="finite numbers",
-            fix="check the environment's initial_state and task parameters",
-        )
+    obs = _start(env, physics, plan)
     active = np.ones(len(plan.task), dtype=bool)
     out.final_obs[:] = obs
     states = np.zeros((len(plan.task), plan.horizon + 1, physics.state.shape[1]))
@@ -332,16 +293,10 @@ def run_batch(
         # The policy costs as much as a step of light physics: only where one follows.
         rows = _rows_of(active)
         action[rows] = act(rows, obs[rows], step)
-        if not (np.abs(action[rows]) <= 1.0).all():
-            raise SimulationError(
-                "policy gave an action that is not finite or outside the space",
-                where=f"{env.env_id}, step {step}",
-                expected="numbers in [-1, 1]",
-                fix="check the checkpoint with `python -m pipeline.verify`",
-            )
+        check_action(env, action[rows], step)
         physics.step(action, active)
         before = obs
-        obs, good = _observe(env, physics)
+        obs, good = look(env, physics)
         if not good[rows].all():
             out.ok[active & ~good] = False
             active = active & good
@@ -359,7 +314,7 @@ def run_batch(
             active = active & ~ended
         if not active.any():
             break
-    _describe(env, plan.task, states, out, rewards=rewards)
+    describe(env, plan.task, states, out, rewards=rewards)
     return out
 
 

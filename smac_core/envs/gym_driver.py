@@ -15,7 +15,8 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box
 
-from smac_core.envs.definition import Environment, load_environment
+from smac_core.envs.definition import Environment
+from smac_core.envs.lookup import load_environment
 from smac_core.envs.rendering import Renderer, make_renderer
 from smac_core.errors import ConfigError, SimulationError, TaskError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gymnasium
 
-from smac_core.envs.definition import find_environment
+from smac_core.envs.lookup import find_environment
 
 DEFINITIONS = (
     "smac_core.envs.point_robot:PointRobot",

@@ -13,9 +13,9 @@ from benchmarks.rollouts import LeanActor, TorchActor, make_actor, run_ours, run
 from benchmarks.sampling import FIELDS, PlainSampler, make_dataset
 from pipeline.store import read_store
 from smac_core.config import LearnerConfig
-from smac_core.envs.definition import load_environment
 from smac_core.envs.episodes import BatchDriver
 from smac_core.envs.gym_driver import SmacEnv
+from smac_core.envs.lookup import load_environment
 from smac_core.envs.registration import DEFINITIONS
 from smac_core.learner import Batch
 from smac_core.networks import Shapes

@@ -16,8 +16,8 @@ from pipeline.manifest import read_manifest
 from pipeline.models import read_model
 from pipeline.store import read_store
 from smac_core.dataset import context_features
-from smac_core.envs.definition import load_environment
 from smac_core.envs.hopper_param import HopperParam
+from smac_core.envs.lookup import load_environment
 from smac_core.envs.registration import DEFINITIONS
 from smac_core.planning import LABEL, generator
 from tests.pipeline.conftest import Run

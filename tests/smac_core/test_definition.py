@@ -12,9 +12,9 @@ import pytest
 from smac_core.envs.ant_dir import AntDir
 from smac_core.envs.ant_goal_ring import AntGoalRing, AntGoalRingFar
 from smac_core.envs.cheetah_vel import CheetahVel
-from smac_core.envs.definition import load_environment
 from smac_core.envs.hopper_param import HopperParam
 from smac_core.envs.humanoid_dir import HumanoidDir
+from smac_core.envs.lookup import load_environment
 from smac_core.envs.point_robot import PointRobot
 from smac_core.envs.registration import DEFINITIONS
 from smac_core.envs.sawyer_door import SawyerDoor

@@ -15,9 +15,10 @@ from gymnasium.wrappers import ClipAction
 from smac_core.adaptation import act_at_random
 from smac_core.agent import prior
 from smac_core.envs import registration, rendering
-from smac_core.envs.definition import Environment, find_environment
+from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver
 from smac_core.envs.gym_driver import SmacEnv
+from smac_core.envs.lookup import find_environment
 from smac_core.envs.point_robot import PointRobot
 from smac_core.errors import ConfigError, SimulationError, SmacError, TaskError
 from smac_core.planning import generator, plan_episodes

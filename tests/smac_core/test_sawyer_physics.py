@@ -15,7 +15,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from smac_core.envs import registration
-from smac_core.envs.definition import load_environment
+from smac_core.envs.lookup import load_environment
 from smac_core.envs.sawyer import crew as crews
 from smac_core.envs.sawyer import pictures
 from smac_core.envs.sawyer import tables as t
