@@ -8,10 +8,15 @@ Source: baselines.md section 4.1; the models are this project's own, of primitiv
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import ClassVar
+
 import mujoco
 import numpy as np
 
-from smac_core.envs.mujoco_physics import MujocoPhysics
+from smac_core.envs.definition import Environment
+from smac_core.envs.mujoco_physics import MujocoPhysics, compile_mjcf
+from smac_core.errors import ConfigError
 
 FRAME_SKIP, TIMESTEP = 5, 0.01  # s
 STEP_LENGTH = 0.01  # m, of the target at full action
@@ -159,3 +164,57 @@ def distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
         square = square + (one[:, 2] - two[:, 2]) ** 2
     apart: np.ndarray = np.sqrt(square)
     return apart
+
+
+class LedHand(Environment):
+    """A table, the hand, and something to handle, from one start.
+
+    Args:
+        reward: One of ``rewards``.
+
+    Attributes:
+        hand_start: ``[3]`` where the hand starts (m).
+        hand_mass: Of the hand (kg).
+        firm: Impedance of the weld.
+        things: What there is to handle, as MJCF.
+        rewards: Names of the rewards that there are.
+    """
+
+    hand_start: ClassVar[np.ndarray]
+    hand_mass: ClassVar[float]
+    firm: ClassVar[float]
+    things: ClassVar[str]
+    rewards: ClassVar[tuple[str, ...]]
+
+    def __init__(self, reward: str) -> None:
+        if reward not in self.rewards:
+            raise ConfigError(
+                "unknown reward",
+                where=f"environment {self.env_id}",
+                expected=", ".join(self.rewards[:-1]) + f" or {self.rewards[-1]}",
+                found=reward,
+                fix="correct env.params.reward in the config",
+            )
+        self.variant = reward
+
+    def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
+        """Draw every parameter uniformly within its limits."""
+        shape = (num_train + num_test, len(self.task_low))
+        return np.random.default_rng(seed).uniform(self.task_low, self.task_high, shape)
+
+    def load_model(self) -> mujoco.MjModel:
+        """Compile the table, the hand and the things."""
+        mjcf = scene(self.env_id, self.hand_start, self.things, self.hand_mass, self.firm)
+        return compile_mjcf(mjcf)
+
+    @cached_property
+    def _start(self) -> np.ndarray:
+        return start_of(self.load_model())
+
+    def initial_state(self, rng: np.random.Generator) -> np.ndarray:
+        """Return the one start."""
+        return self._start.copy()
+
+    def make_physics(self, num: int) -> HandPhysics:
+        """Build tables that step together."""
+        return HandPhysics(self.load_model(), num)

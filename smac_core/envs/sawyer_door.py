@@ -7,27 +7,20 @@ towards the base.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import ClassVar
 
-import mujoco
 import numpy as np
 
-from smac_core.envs.definition import Environment
 from smac_core.envs.hand import (
     FRAME_SKIP,
     HAND,
     POSE,
     STEP_LENGTH,
     TIMESTEP,
-    HandPhysics,
+    LedHand,
     distance,
     finger_centre,
-    scene,
-    start_of,
 )
-from smac_core.envs.mujoco_physics import compile_mjcf
-from smac_core.errors import ConfigError
 
 HAND_START = np.array([0.0, 0.4, 0.1])  # m
 ANGLE = POSE  # of a state row
@@ -56,7 +49,7 @@ OVER, DOWN, BEHIND, CLEAR, HELD, PULLING = 0.38, 0.32, 0.07, 0.085, 0.115, 0.11
 CLOSE_ENOUGH, LEAD, EASE = 0.03, 0.1, 0.8  # rad, rad, a share of what is left
 
 
-class SawyerDoor(Environment):
+class SawyerDoor(LedHand):
     """Open a door to an angle θ*, which is hidden.
 
     Args:
@@ -85,37 +78,12 @@ class SawyerDoor(Environment):
         "opened": "rad",
     }
 
+    hand_start, hand_mass, firm = HAND_START, HAND_MASS, FIRM
+    things = DOOR_MJCF
+    rewards = REWARDS
+
     def __init__(self, reward: str = "gated") -> None:
-        if reward not in REWARDS:
-            raise ConfigError(
-                "unknown reward",
-                where=f"environment {self.env_id}",
-                expected=" or ".join(REWARDS),
-                found=reward,
-                fix="correct env.params.reward in the config",
-            )
-        self.variant = reward
-
-    def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
-        """Draw target angles uniformly, up to 56 degrees."""
-        rng = np.random.default_rng(seed)
-        return rng.uniform(self.task_low, self.task_high, (num_train + num_test, 1))
-
-    def load_model(self) -> mujoco.MjModel:
-        """Compile the table, the hand and the door."""
-        return compile_mjcf(scene(self.env_id, HAND_START, DOOR_MJCF, HAND_MASS, FIRM))
-
-    @cached_property
-    def _start(self) -> np.ndarray:
-        return start_of(self.load_model())
-
-    def initial_state(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the one start: the door shut, the hand far from it."""
-        return self._start.copy()
-
-    def make_physics(self, num: int) -> HandPhysics:
-        """Build doors that step together."""
-        return HandPhysics(self.load_model(), num)
+        super().__init__(reward)
 
     def observe(self, state: np.ndarray) -> np.ndarray:
         """Observe where the hand is (3) and where the middle of the handle's bar is (3)."""

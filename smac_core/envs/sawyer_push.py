@@ -6,27 +6,20 @@ Source: baselines.md section 4.1; the model is this project's own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import ClassVar
 
-import mujoco
 import numpy as np
 
-from smac_core.envs.definition import Environment
 from smac_core.envs.hand import (
     FRAME_SKIP,
     HAND,
     POSE,
     STEP_LENGTH,
     TIMESTEP,
-    HandPhysics,
+    LedHand,
     distance,
     finger_centre,
-    scene,
-    start_of,
 )
-from smac_core.envs.mujoco_physics import compile_mjcf
-from smac_core.errors import ConfigError
 
 HAND_START, CUBE_START = np.array([0.0, 0.4, 0.05]), np.array([0.0, 0.52, 0.02])  # m
 CUBE = slice(POSE, POSE + 3)  # of a state row
@@ -48,7 +41,7 @@ CUBE_MJCF = """
 TOUCHING, ASIDE = 0.033, 0.025
 
 
-class SawyerPush(Environment):
+class SawyerPush(LedHand):
     """Push a cube to a goal on the table; d is its distance from it, d₀ that at the start.
 
     Args:
@@ -77,37 +70,12 @@ class SawyerPush(Environment):
         "distance": "m",
     }
 
+    hand_start, hand_mass, firm = HAND_START, HAND_MASS, FIRM
+    things = CUBE_MJCF
+    rewards = REWARDS
+
     def __init__(self, reward: str = "push") -> None:
-        if reward not in REWARDS:
-            raise ConfigError(
-                "unknown reward",
-                where=f"environment {self.env_id}",
-                expected=", ".join(REWARDS[:-1]) + f" or {REWARDS[-1]}",
-                found=reward,
-                fix="correct env.params.reward in the config",
-            )
-        self.variant = reward
-
-    def sample_tasks(self, seed: int, num_train: int, num_test: int) -> np.ndarray:
-        """Draw goals uniformly from a rectangle of the table."""
-        rng = np.random.default_rng(seed)
-        return rng.uniform(self.task_low, self.task_high, (num_train + num_test, 2))
-
-    def load_model(self) -> mujoco.MjModel:
-        """Compile the table, the hand and the cube."""
-        return compile_mjcf(scene(self.env_id, HAND_START, CUBE_MJCF, HAND_MASS, FIRM))
-
-    @cached_property
-    def _start(self) -> np.ndarray:
-        return start_of(self.load_model())
-
-    def initial_state(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the one start: the cube half a metre from the base, the hand behind it."""
-        return self._start.copy()
-
-    def make_physics(self, num: int) -> HandPhysics:
-        """Build tables that step together."""
-        return HandPhysics(self.load_model(), num)
+        super().__init__(reward)
 
     def observe(self, state: np.ndarray) -> np.ndarray:
         """Observe where the hand is (3) and where the cube is (3)."""
