@@ -1,8 +1,9 @@
 """Tables and figures of `docs/results/gmps.md`: what GMPS and its rivals reach, and at what cost.
 
 `python -m pipeline.gmps_results --results results/gmps results/gmps-sawyer --out docs/results`
-gathers tables from finished runs and draws them; without `--results` it draws the tables that are
-there.
+gathers tables from finished runs and draws them; rows of environments and methods that did not run
+there stay as the tables have them, so that presets can be added one by one. Without `--results` it
+draws the tables that are there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pipeline.cli import Parser, stage_main
 from pipeline.files import write_text
 from pipeline.gmps_factors import FACTORS, HEAD, factor_rows
 from pipeline.gmps_figures import draw_episodes, draw_steps, draw_success
-from pipeline.gmps_tables import ADAPTED, HEADS, OUTCOMES, STEPS, gather, read_table
+from pipeline.gmps_tables import ADAPTED, HEADS, OUTCOMES, STEPS, Rows, gather, read_table
 from pipeline.report_comparison_tables import csv_text
 
 
@@ -28,6 +29,28 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def kept(path: Path, rows: Rows) -> Rows:
+    """Read what a table has of other environments and methods.
+
+    Args:
+        path: The table, which need not be there.
+        rows: Of what ran.
+
+    Returns:
+        The other rows.
+    """
+    if not path.is_file():
+        return []
+    ran = {_order(row) for row in rows}
+    head = HEADS[path.name]
+    old: Rows = [[row[column] for column in head] for row in read_table(path, head)]
+    return [row for row in old if _order(row) not in ran]
+
+
+def _order(row: list[object]) -> tuple[str, str]:
+    return str(row[0]), str(row[1])
+
+
 def run(args: argparse.Namespace) -> None:
     """Gather where there are results, and draw.
 
@@ -36,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.results is not None:
         for name, rows in gather(args.results).items():
-            write_text(args.out / name, csv_text([HEADS[name], *rows]))
+            whole = kept(args.out / name, rows) + rows
+            write_text(args.out / name, csv_text([HEADS[name], *sorted(whole, key=_order)]))
     tables = {name: read_table(args.out / name, head) for name, head in HEADS.items()}
     write_text(args.out / FACTORS, csv_text([HEAD, *factor_rows(tables[STEPS])]))
     with style.styled():

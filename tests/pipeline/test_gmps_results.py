@@ -121,6 +121,21 @@ def test_several_folders_are_one_set_of_tables(results, tmp_path, capsys):
     assert "error: a second run of gmps in point-robot" in capsys.readouterr().err
 
 
+def test_rows_of_what_did_not_run_stay(results, tmp_path):
+    out = tmp_path / "page"
+    assert call("--results", results, "--out", out) == 0
+    before = {name: (out / name).read_text() for name in HEADS}
+    for name, text in before.items():
+        head, *lines = text.splitlines()
+        others = [line.replace("point-robot,gmps", "ant,gmps") for line in lines]
+        write_text(out / name, "\n".join([head, *others, *lines]) + "\n")
+    assert call("--results", results, "--out", out) == 0
+    for name, text in before.items():
+        head, *lines = (out / name).read_text().splitlines()
+        assert [line for line in lines if "point-robot" in line] == text.splitlines()[1:]
+        assert [line.split(",")[0] for line in lines if "ant,gmps" in line]
+
+
 def test_pearl_has_its_curve_from_the_collector_or_from_rounds(results, tmp_path):
     env, out = results / "point-robot", tmp_path / "page"
     section = {"policy": "pearl", "evaluate_every": 1, "seed": 7}
