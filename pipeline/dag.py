@@ -351,6 +351,8 @@ class Plan(ResolvedRun):
             root = f"{self.run.results}/{env}"
             paths += [f"{root}/tasks.json"]
             paths += [f"{root}/collect/{name}" for name in ("transitions.zarr", "metrics.csv")]
+            if any(map(self._guided, cf.methods_of(self.run, env))):
+                paths += [f"{root}/{name}/manifest.json" for name in ("experts", "demonstrations")]
             for method in cf.methods_of(self.run, env):
                 for seed in self.run.seeds:
                     paths += self._run_outputs(env, method, seed)

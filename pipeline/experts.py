@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> None:
             described = metadata(collection, tasks, steps) | {"policy": "cloned"}
             write_checkpoint(args.out, cloned, described)
             write_metrics(metrics, rows)
-            stage.finish({"tasks": args.tasks}, outputs)
+            assert config.cloning is not None
+            stage.finish({"tasks": args.tasks}, outputs, {"updates": config.cloning.updates})
             return
         collector = LearningCollector(collection)
         key = {"env": asdict(stage.env_config), "code": stage.code_digest, "tasks": tasks}

@@ -247,7 +247,11 @@ def disagreement(section: object) -> str | None:
     Returns:
         The fault as a clause, or None.
     """
-    return _disagreement_of_data(section) or _disagreement_of_protocol(section)
+    return (
+        _disagreement_of_data(section)
+        or _disagreement_of_learning(section)
+        or _disagreement_of_protocol(section)
+    )
 
 
 def _disagreement_of_data(section: object) -> str | None:
@@ -266,14 +270,22 @@ def _disagreement_of_data(section: object) -> str | None:
             fault = "no initial steps: no data to begin with"
         case CollectConfig(policy="pearl" | "task-conditioned", visit=VisitConfig(prior_steps=0)):
             fault = "no prior steps: the visits of a collector that learns have no context"
-        case MetaTrainConfig(model_updates=0):
-            fault = "model_updates 0: encoder and decoder would learn nothing"
         case MethodConfig(needs=needs) if not set(needs) <= set(NEEDS):
             fault = f"needs {', '.join(needs)}; known are {', '.join(NEEDS)}"
         case SliceConfig(take="first" | "last", rows=0):
             fault = f"take {section.take} of 0 rows"
         case SliceConfig(sources=sources) if not set(sources) <= set(SOURCES):
             fault = f"sources {', '.join(sources)}; known are {', '.join(SOURCES)}"
+    return fault
+
+
+def _disagreement_of_learning(section: object) -> str | None:
+    fault = None
+    match section:
+        case ExpertsConfig(policy="task-conditioned", cloning=CloningConfig()):
+            fault = "cloning of an expert that is no script: set policy: scripted, or drop cloning"
+        case MetaTrainConfig(model_updates=0):
+            fault = "model_updates 0: encoder and decoder would learn nothing"
     return fault
 
 

@@ -166,6 +166,7 @@ def test_faults_of_a_preset(mapping, words):
         ("tasks", {"num_train": 3, "num_validation": 4}, ["4 validation tasks of 3"]),
         ("tasks", {"held_out": "validation"}, ["with 0 validation tasks of 100"]),
         ("collect", {"initial_steps": 0}, ["no data"]),
+        ("experts", {"cloning": {}}, ["no script", "policy: scripted"]),
         ("rollout", {"visit": {"prior_steps": 0, "posterior_steps": 0}}, ["no steps"]),
         ("evaluate", {"adaptation": {"exploration_episodes": 3}}, ["none is left to measure"]),
         (

@@ -361,3 +361,10 @@ def test_only_a_method_that_needs_experts_reads_demonstrations():
         collected = "results/point-robot/collect/transitions.zarr"
         assert plan.offline_data(wildcards(method=method)) == collected
         assert plan.expert(wildcards(method=method)) == []
+
+
+@pytest.mark.parametrize(("method", "guided"), [("gmps", True), ("maml-pg", False)])
+def test_the_report_reads_what_stands_behind_methods_that_need_experts(method, guided):
+    inputs = Plan(run_of(methods=[method])).report_inputs()
+    for stage in ("experts", "demonstrations"):
+        assert (f"results/point-robot/{stage}/manifest.json" in inputs) == guided

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -111,6 +112,7 @@ def test_a_clone_does_what_the_script_does(finished, tmp_path, capsys):
     with (out.parent / "metrics.csv").open() as file:
         losses = [float(row["cloning_loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < 0.5 * losses[0]
+    assert json.loads((out.parent / "manifest.json").read_text())["updates"] == 700
     small = finished.section(
         "experts", policy="scripted", cloning=cloning, networks={"latent_dim": 1}
     )
