@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline import config as cf
 from pipeline import study_page
 from pipeline.report_data import EnvResults, Evaluation, MethodResults, Results
 from pipeline.sections import ReportConfig
+from pipeline.study_figures import draw_study
 from pipeline.study_page import blocks, fill
 from pipeline.study_rows import ADAPTED, ERRORS, KEYS, LOGGED, SCORES, arm_rows, study_rows
 from pipeline.study_table import read_study
@@ -23,6 +25,7 @@ from smac_core.errors import StoreError
 from tests.pipeline.made_up_study import Made, write_study
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = sorted((ROOT / "docs/results").rglob("study.csv"))
 SMAC = Made("smac", -250, -170, label="SMAC")
 ORACLE = Made("oracle", -250, -150, label="oracle")
 
@@ -273,13 +276,21 @@ def test_a_table_of_something_else(tmp_path):
         read_study(path)
 
 
-def test_the_committed_page_is_what_its_table_gives():
-    path = ROOT / "docs/results/study.csv"
-    if not path.exists():
-        pytest.skip("the study has no results yet")
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_the_committed_page_is_what_its_table_gives(path, tmp_path):
+    study = read_study(path)
+    figures = draw_study(study, tmp_path)
     page = path.with_name("study.md")
-    drawn = re.findall(r"!\[([^\]]*)\]\((study-[a-z0-9-]+\.png)\)", page.read_text())
-    figures = {name: shows for shows, name in drawn}
-    assert all((page.parent / name).exists() for name in figures)
-    made = blocks(read_study(path), figures)
-    assert fill(page.read_text(), made, page) == page.read_text()
+    assert fill(page.read_text(), blocks(study, figures), page) == page.read_text()
+    for name in re.findall(r"\((study-[a-z0-9-]+\.png)\)", page.read_text()):
+        assert size_of(path.with_name(name)) == size_of(tmp_path / name), name
+
+
+def size_of(picture: Path) -> tuple[int, int]:
+    """Width and height that the head of a PNG file tells."""
+    return struct.unpack(">II", picture.read_bytes()[16:24])
+
+
+def test_every_table_of_a_study_is_committed_with_its_arms():
+    assert ROOT / "docs/results/study.csv" in COMMITTED
+    assert all(path.with_name("study-arms.csv").exists() for path in COMMITTED)
