@@ -41,7 +41,7 @@ _AT_LEAST_ONE = {
 _ABOVE_ZERO = {
     "actor_learning_rate", "awac_temperature", "confidence", "critic_learning_rate",
     "learning_rate", "reward_scale", "action_std", "head_weight", "initial_rate", "initial_std",
-    "max_weight", "policy_learning_rate", "rate_learning_rate", "ratio_limits",
+    "max_weight", "outer_clip", "policy_learning_rate", "rate_learning_rate", "ratio_limits",
     "value_learning_rate",
 }  # fmt: skip
 _AT_MOST_ONE = {

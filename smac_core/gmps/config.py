@@ -35,6 +35,7 @@ class GmpsConfig:
     exploration_episodes: int = 50  # a task and on-policy batch, for one inner step
     draws_per_task: int = 1  # how many such sets of episodes, each adapted to on its own
     outer_episodes: int = 2  # policy-gradient: of each adapted policy
+    outer_clip: float | None = None  # policy-gradient: of the ratio, as in PPO; None: ratio_limits
     updates_per_batch: int = 500
     num_tasks: int | None = None  # inner steps behind one update; None: those of the whole batch
     outer_rows: int = 256  # imitation: demonstration rows of a task and update

@@ -14,7 +14,7 @@ from smac_core.gmps.config import GmpsConfig
 from smac_core.gmps.convolution import Picture, encode
 from smac_core.gmps.policy import log_prob, mean_action
 from smac_core.maml.engine import Metrics, Parameters, adapt
-from smac_core.maml.losses import policy_gradient_loss
+from smac_core.maml.losses import clipped_surrogate, policy_gradient_loss
 
 Meta = dict[str, dict[str, Tensor]]
 """``policy``: parameters; ``rates``: the inner step size of each, a number or one an element."""
@@ -104,11 +104,26 @@ class Objective:
             loss = (mean - outer.action).square().sum(dim=-1).mean()
         else:
             own = log_prob(adapted, outer.obs, outer.action)
-            limits = self.config.ratio_limits
-            loss = policy_gradient_loss(own, outer.behaviour, outer.advantage, limits)
+            loss = self.surrogate(own, outer)
         before = mean_action(meta["policy"], outer.obs)
         shift = (mean.detach() - before.detach()).abs().mean()
         return loss, {"policy_loss": loss.detach(), "mean_shift": shift, **metrics}
+
+    def surrogate(self, log_prob: Tensor, rows: PolicyRows) -> Tensor:
+        """Measure an adapted policy by policy gradient on the episodes that it played.
+
+        Args:
+            log_prob: ``[N]`` of the rows' actions.
+            rows: Its episodes.
+
+        Returns:
+            Scalar.
+        """
+        cfg = self.config
+        if cfg.outer_clip is None:
+            limits = cfg.ratio_limits
+            return policy_gradient_loss(log_prob, rows.behaviour, rows.advantage, limits)
+        return clipped_surrogate(log_prob, rows.behaviour, rows.advantage, cfg.outer_clip)
 
     def adapt(
         self, meta: Meta, rows: PolicyRows, steps: int | None = None

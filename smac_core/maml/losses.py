@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from smac_core.losses import HALF_LOG_TWO_PI
@@ -96,6 +97,30 @@ def policy_gradient_loss(
     if limits is not None:
         log_ratio = log_ratio.clamp(math.log(limits[0]), math.log(limits[1]))
     return -(log_ratio.exp() * log_prob * advantage).mean()
+
+
+def clipped_surrogate(
+    log_prob: Tensor, behaviour_log_prob: Tensor, advantage: Tensor, clip: float
+) -> Tensor:
+    """Bound what many steps on the same rows can gain: - mean min(r · A, clamp(r, 1 ± clip) · A).
+
+    A row whose ratio r has left the bounds in its favour has no gradient, so that no density can
+    run off to zero, as it can where the ratio is but a weight.
+
+    Args:
+        log_prob: ``[N]``.
+        behaviour_log_prob: ``[N]`` of the policy that collected the rows, detached.
+        advantage: ``[N]``, detached.
+        clip: How far the ratio may be from one.
+
+    Returns:
+        Scalar.
+
+    Source: Schulman et al., 2017, equation 7.
+    """
+    ratio = (log_prob - behaviour_log_prob).exp()
+    bounded = ratio.clamp(1.0 - clip, 1.0 + clip)
+    return -torch.minimum(ratio * advantage, bounded * advantage).mean()
 
 
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from smac_core.gmps.objective import Objective, PolicyRows
 from smac_core.gmps.policy import acting_policies, log_prob, mean_action
 from smac_core.gmps.trainer import Demonstrations, GmpsTrainer, TrainingTasks
 from smac_core.gmps_agent import PolicyGradientAgent, load
-from smac_core.maml.losses import policy_gradient_loss
+from smac_core.maml.losses import clipped_surrogate, policy_gradient_loss
 from smac_core.networks import Shapes
 
 ENV = PointRobot()
@@ -169,6 +169,29 @@ def test_the_guard_keeps_the_ratio_within_its_limits():
     own.grad = None
     policy_gradient_loss(own, before, advantage, None).backward()
     torch.testing.assert_close(own.grad, -own.detach().exp() / 3)
+
+
+def test_a_row_beyond_the_clip_in_its_favour_has_no_gradient():
+    ratio = torch.tensor([1.5, 0.5, 1.5, 0.5, 1.1])
+    own = ratio.log().requires_grad_()
+    advantage = torch.tensor([1.0, 1.0, -1.0, -1.0, -2.0])
+    loss = clipped_surrogate(own, torch.zeros(5), advantage, 0.2)
+    assert loss.item() == pytest.approx(-(1.2 + 0.5 - 1.5 - 0.8 - 2.2) / 5)
+    loss.backward()
+    torch.testing.assert_close(own.grad, -torch.tensor([0.0, 0.5, -1.5, 0.0, -2.2]) / 5)
+
+
+def test_the_outer_clip_stands_for_the_limits_of_the_adapted_policy_alone():
+    meta, rows = hand_made()
+    own = log_prob(meta["policy"], rows.obs, rows.action)
+    far = rows._replace(behaviour=own - 5.0)  # both ratios are far above 1.2
+    plain, clipped = Objective(CONFIG), Objective(replace(CONFIG, outer_clip=0.2))
+    assert clipped.surrogate(own, far).item() == pytest.approx(-(1.2 - 3 * math.exp(5)) / 2)
+    assert plain.surrogate(own, far) == policy_gradient_loss(
+        own, far.behaviour, far.advantage, (0.5, 2.0)
+    )
+    for name, tensor in plain.adapt(meta, rows)[0].items():
+        assert torch.equal(tensor, clipped.adapt(meta, rows)[0][name])
 
 
 # Acting
