@@ -53,9 +53,11 @@ comparison: setup
 study: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) study
 
-# From the committed table alone; copy results/study/study*.csv there first after a run of the study.
+# From the committed tables alone; copy results/study/study*.csv there first after a run of the study.
 results: setup
-	$(BIN)/python -m pipeline.study_page --csv docs/results/study.csv --out docs/results
+	for folder in docs/results docs/results/study-8-seeds docs/results/study-ant; do \
+		$(BIN)/python -m pipeline.study_page --csv $$folder/study.csv --out $$folder || exit; \
+	done
 	$(BIN)/python -m pipeline.gmps_results --out docs/results
 
 paper: setup

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +44,13 @@ Where = tuple[str, str]
 """Split and context."""
 
 
-def draw_study(study: Study, folder: Path) -> dict[str, str]:
+def draw_study(study: Study, folder: Path, only: Collection[str] | None = None) -> dict[str, str]:
     """Draw every figure for which there are numbers.
 
     Args:
         study: All rows.
         folder: Where the PNG files go; it is there.
+        only: File names without ``.png`` of those that are wanted; ``None`` is all of them.
 
     Returns:
         What each shows, by name of its file.
@@ -57,8 +58,8 @@ def draw_study(study: Study, folder: Path) -> dict[str, str]:
     drawn: dict[str, str] = {}
     with styled():
         for name, figure, shows in _figures(study):
-            if figure is not None:
-                path = folder / f"study-{name}.png"
+            path = folder / f"study-{name}.png"
+            if figure is not None and (only is None or path.stem in only):
                 figure.savefig(path, dpi=PIXELS, metadata={"Software": None})
                 drawn[path.name] = shows
     return drawn

@@ -73,10 +73,23 @@ def run(args: argparse.Namespace) -> None:
     """
     study = read_study(args.csv)
     require_writable(args.out)
-    figures = draw_study(study, args.out)
     page = args.out / PAGE
     text = page.read_text(encoding="utf-8") if page.exists() else _SKELETON
+    figures = draw_study(study, args.out, wanted(text))
     write_text(page, fill(text, blocks(study, figures), page))
+
+
+def wanted(text: str) -> set[str] | None:
+    """Tell which figures a page shows.
+
+    Args:
+        text: The page.
+
+    Returns:
+        Their files without ``.png``, or ``None`` where it shows all that there are.
+    """
+    parts = {match[2] for match in _BLOCK.finditer(text)}
+    return None if "figures" in parts else parts
 
 
 def fill(text: str, made: Mapping[str, str], where: object) -> str:
@@ -252,11 +265,9 @@ def _arrow(values: Iterable[float]) -> str:
 def _run(study: Study) -> str:
     versions = " / ".join(dict.fromkeys(arm.versions for arm in study.arms if arm.versions))
     return (
-        f"Seeds {', '.join(map(str, study.seeds))}; {versions or 'versions not recorded'}.\n\n"
-        "    snakemake --cores all study  # config/study.yaml, every arm: results/study/study.csv\n"
-        "    make results                 # this page from docs/results/study.csv, no training\n\n"
-        "Every number is in [study.csv](study.csv), what the arms are in "
-        "[study-arms.csv](study-arms.csv); [metrics.md](../metrics.md) explains their columns.\n"
+        f"Seeds {', '.join(map(str, study.seeds))}; {versions or 'versions not recorded'}. Every "
+        "number is in [study.csv](study.csv), what the arms are in "
+        "[study-arms.csv](study-arms.csv).\n"
     )
 
 

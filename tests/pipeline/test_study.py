@@ -227,6 +227,9 @@ More by hand.
 
 <!-- begin arms -->
 <!-- end arms -->
+
+<!-- begin figures -->
+<!-- end figures -->
 """
 
 
@@ -256,6 +259,16 @@ def test_the_page_and_its_figures(tmp_path):
     assert (out / "study.md").read_text() == made
 
 
+def test_a_page_may_show_some_figures_alone(tmp_path):
+    path = write_study(tmp_path, ARMS)
+    (tmp_path / "study.md").write_text("<!-- begin study-gap -->\n<!-- end study-gap -->\n")
+    study_page.run(
+        study_page.make_parser().parse_args(["--csv", str(path), "--out", str(tmp_path)])
+    )
+    assert [p.name for p in tmp_path.glob("*.png")] == ["study-gap.png"]
+    assert "(study-gap.png)" in (tmp_path / "study.md").read_text()
+
+
 def test_a_new_page_has_every_part(tmp_path):
     study = read_study(write_study(tmp_path, ARMS))
     made = blocks(study, {"study-gain.png": "Gains"})
@@ -279,8 +292,9 @@ def test_a_table_of_something_else(tmp_path):
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
 def test_the_committed_page_is_what_its_table_gives(path, tmp_path):
     study = read_study(path)
-    figures = draw_study(study, tmp_path)
     page = path.with_name("study.md")
+    figures = draw_study(study, tmp_path, study_page.wanted(page.read_text()))
+    assert set(figures) == {p.name for p in path.parent.glob("study-*.png")}
     assert fill(page.read_text(), blocks(study, figures), page) == page.read_text()
     for name in re.findall(r"\((study-[a-z0-9-]+\.png)\)", page.read_text()):
         assert size_of(path.with_name(name)) == size_of(tmp_path / name), name
