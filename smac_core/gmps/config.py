@@ -13,6 +13,8 @@ class GmpsNetworkConfig:
     policy: tuple[int, ...] = (100, 100)
     bias_dim: int = 4  # of the learned vector beside the observation; 0: none
     initial_std: float = 1.0
+    obs_mean: tuple[float, ...] = ()  # the first layer is drawn as for observations less this,
+    obs_spread: tuple[float, ...] = ()  # over this; empty: for observations as they are
     convolution: bool = False  # before the layers, for pictures; the inner step leaves it alone
 
 

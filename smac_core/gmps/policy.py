@@ -42,7 +42,8 @@ def initial_policy(
         Arrays by name, float32.
 
     Raises:
-        ConfigError: Convolutions are asked for, and there is no picture.
+        ConfigError: Convolutions are asked for, and there is no picture; or what the first layer
+            is drawn for does not fit.
     """
     inputs, convolution = shapes.obs_dim, {}
     if networks.convolution:
@@ -57,10 +58,40 @@ def initial_policy(
         convolution = initial_convolution(rng, shapes.picture)
     sizes = (inputs + networks.bias_dim, *networks.policy, shapes.action_dim)
     arrays = convolution | initial_network(rng, sizes, MamlNetworkConfig(layer="plain"))
+    if networks.obs_mean or networks.obs_spread:
+        _draw_for(arrays, networks, inputs)
     arrays["log_std"] = np.full(shapes.action_dim, math.log(networks.initial_std), np.float32)
     if networks.bias_dim:
         arrays["shift"] = np.ones(networks.bias_dim, dtype=np.float32)
     return arrays
+
+
+def _draw_for(arrays: dict[str, np.ndarray], networks: GmpsNetworkConfig, inputs: int) -> None:
+    """Make a first layer do to observations what it did to standardised ones.
+
+    Acting and training know nothing of it: the numbers become part of weights and biases.
+
+    Args:
+        arrays: Of the policy, changed in place.
+        networks: What observations are like.
+        inputs: Width of an observation.
+
+    Raises:
+        ConfigError: Other numbers of means or of spreads, or a spread that is not positive.
+    """
+    mean, spread = np.array(networks.obs_mean), np.array(networks.obs_spread)
+    if not mean.shape == spread.shape == (inputs,) or (spread <= 0.0).any():
+        raise ConfigError(
+            "means and spreads that do not fit observations",
+            where="meta_train.networks.obs_mean and obs_spread",
+            expected=f"{inputs} numbers each, spreads above 0",
+            found=f"{list(networks.obs_mean)} and {list(networks.obs_spread)}",
+            fix="give both for every number of an observation, or leave both out",
+        )
+    weight, bias = arrays["0.weight"].astype(np.float64), arrays["0.bias"]
+    weight[:inputs] /= spread[:, None]
+    arrays["0.weight"] = weight.astype(np.float32)
+    arrays["0.bias"] = (bias - mean @ weight[:inputs]).astype(np.float32)
 
 
 def mean_action(policy: Mapping[str, Tensor], obs: Tensor) -> Tensor:

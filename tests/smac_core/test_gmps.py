@@ -11,7 +11,7 @@ import torch
 
 from smac_core.envs.episodes import Episodes
 from smac_core.envs.point_robot import PointRobot
-from smac_core.errors import CheckpointError, NonFiniteError
+from smac_core.errors import CheckpointError, ConfigError, NonFiniteError
 from smac_core.gmps.advantages import inner_advantages
 from smac_core.gmps.config import GmpsConfig, GmpsNetworkConfig
 from smac_core.gmps.learner import GmpsLearner, stacked
@@ -210,6 +210,23 @@ def test_acting_is_what_is_trained():
 
 
 # Training
+
+
+def test_a_first_layer_is_drawn_for_what_observations_are_like():
+    mean, spread = (0.5, -1.0), (0.1, 2.0)
+    obs = torch.tensor([[0.45, 3.0], [0.7, -2.0]])
+    told = replace(NETWORKS, obs_mean=mean, obs_spread=spread)
+    means = []
+    for networks, seen in (
+        (NETWORKS, (obs - torch.tensor(mean)) / torch.tensor(spread)),
+        (told, obs),
+    ):
+        policy = GmpsLearner(Shapes(2, 2), networks, CONFIG, 0, CPU).meta["policy"]
+        means.append(mean_action(policy, seen).numpy())
+    np.testing.assert_allclose(*means, atol=1e-5)
+    for wrong in ({"obs_mean": mean}, {"obs_mean": mean, "obs_spread": (1.0, 0.0)}):
+        with pytest.raises(ConfigError, match="do not fit observations"):
+            GmpsLearner(Shapes(2, 2), replace(NETWORKS, **wrong), CONFIG, 0, CPU)
 
 
 def test_the_expert_labels_where_the_adapted_policies_go():
