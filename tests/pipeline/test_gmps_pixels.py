@@ -13,8 +13,7 @@ from pipeline import cli, collect, demonstrations, evaluate, experts, gmps_train
 from pipeline.checkpoint import read_checkpoint
 from pipeline.store import read_store
 from smac_core.envs import rendering
-from smac_core.errors import SmacError
-from tests.pipeline.test_gmps_train import ROOT, told
+from tests.pipeline.tiny_stage import ROOT, told
 
 PRESET = """
 envs: [sawyer-push-pixels]
@@ -40,15 +39,6 @@ settings:
         baseline: none
         initial_rate: 0.1
 """
-
-
-@pytest.fixture
-def graphics() -> None:
-    """Skip where this machine has no way to draw."""
-    try:
-        rendering._open_context(rendering.choose_backend()).free()
-    except SmacError as error:
-        pytest.skip(str(error))
 
 
 class Stages:

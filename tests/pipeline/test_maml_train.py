@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -19,9 +15,8 @@ from pipeline.imports import code_digest
 from pipeline.store import read_store, write_store
 from smac_core.envs.point_robot import PointRobot
 from smac_core.errors import StoreError
-from tests.pipeline.tiny_stage import TinyStage
+from tests.pipeline.tiny_stage import ROOT, TinyStage, check_goes_on, told
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = """
 envs: [point-robot]
 methods: [macaw, macaw-matched, maml-bc]
@@ -115,32 +110,19 @@ cli.stage_main(maml_train.run, maml_train.make_parser(), sys.argv[1:])
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(stage, monkeypatch):
-    quiet = stage.folder / "quiet" / stage.out.name
-    assert stage.call(out=quiet) == 0
-    words = [sys.executable, "-c", DYING, *stage.words()]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=300)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    assert not stage.out.exists()
-    seen = []
-    draw = maml_train.MamlSampler.draw
-    monkeypatch.setattr(
-        maml_train.MamlSampler, "draw", lambda self, n: (seen.append(n), draw(self, n))[1]
-    )
-    assert stage.call() == 0
-    assert seen == [8, 9, 10, 11]
-    assert stage.out.read_bytes() == quiet.read_bytes()
-    found, expected = (path.with_name("metrics.csv") for path in (stage.out, quiet))
-    assert found.read_text() == expected.read_text()
+    drawn = (maml_train.MamlSampler, "draw")
+    steps = check_goes_on(stage, DYING, drawn, lambda _, update: update, monkeypatch)
+    assert steps == [8, 9, 10, 11]
 
 
 def test_divergence_is_one_line_and_leaves_the_earlier_checkpoint(stage, capsys):
     assert stage.call() == 0
     before = stage.out.read_bytes()
     wild = Stage(stage.finished, stage.folder, rate=1e12)
-    capsys.readouterr()
     assert wild.call() == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert re.match(r"error: \w+ is not finite: in update 5, found (nan|inf|-inf); lower", line)
+    assert re.match(
+        r"error: \w+ is not finite: in update 5, found (nan|inf|-inf); lower", told(capsys)
+    )
     assert stage.out.read_bytes() == before
 
 
@@ -150,7 +132,7 @@ def test_only_cloning_does_without_rewards(stage, capsys, tmp_path):
     silent = tmp_path / "silent.zarr"
     write_store(silent, "transitions", arrays, found.attributes | {"reward_source": "none"})
     assert stage.call("macaw", transitions=silent) == 2
-    assert "macaw needs the true reward of every step" in capsys.readouterr().err
+    assert "macaw needs the true reward of every step" in told(capsys)
     assert stage.call("maml-bc", transitions=silent) == 0
     with pytest.raises(StoreError, match=r"without rewards: .*collect stage"):
         maml_train.read_episodes(silent, PointRobot(), rewards=True)
@@ -159,7 +141,7 @@ def test_only_cloning_does_without_rewards(stage, capsys, tmp_path):
 def test_tasks_with_too_few_rows_are_refused(stage, capsys):
     short = Stage(stage.finished, stage.folder, inner_rows=400)
     assert short.call() == 2
-    line = capsys.readouterr().err.splitlines()[-1]
+    line = told(capsys)
     assert "expected 400 consecutive rows" in line
     assert "lower inner_rows" in line
 
@@ -198,11 +180,11 @@ def test_bad_keys_are_refused(stage, capsys, learner, said):
     text = re.sub(rf"\n +{key}:.*", "", stage.preset.read_text())
     stage.preset.write_text(text.replace("log_every: 5", f"{learner}\n        log_every: 5"))
     assert stage.call() == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert said in told(capsys)
 
 
 def test_an_advantage_head_needs_a_hidden_layer(stage, capsys):
     text = stage.preset.read_text()
     stage.preset.write_text(re.sub(r"policy: \[[^\]]*\]", "policy: []", text))
     assert stage.call() == 2
-    assert "an advantage head without a hidden layer" in capsys.readouterr().err
+    assert "an advantage head without a hidden layer" in told(capsys)

@@ -269,15 +269,6 @@ def test_the_raster_shows_agent_and_goal() -> None:
     env.close()
 
 
-@pytest.fixture
-def graphics() -> None:
-    """Skip where this machine has no way to draw; that it then says so is a test of its own."""
-    try:
-        rendering._open_context(rendering.choose_backend()).free()
-    except SmacError as error:
-        pytest.skip(str(error))
-
-
 @pytest.mark.usefixtures("graphics")
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_mujoco_is_drawn_without_a_screen(name: str) -> None:

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from smac_core.adaptation import act_at_random, do_nothing
-from smac_core.agent import prior
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver, Controller, Episodes, Plan, Scripted
 from smac_core.envs.hand import HandPhysics, scene
 from smac_core.envs.sawyer_door import DOOR_MJCF, SawyerDoor, angle_of, handle
 from smac_core.envs.sawyer_push import CUBE_MJCF, SawyerPush
 from smac_core.errors import ConfigError
-from smac_core.planning import plan_episodes
+from tests.smac_core.played import make_plan, sabotaged
 
 NUM = 16
 
@@ -117,12 +116,6 @@ CASES = {
 VARIANTS = [(name, reward) for name, case in CASES.items() for reward in case.rewards]
 
 
-def make_plan(env: Environment, num: int = NUM) -> Plan:
-    keys = [(0, 3, row) for row in range(num)]
-    tasks = env.sample_tasks(1337, num, 0)
-    return plan_episodes(env, keys, tasks, prior(num, 2), resample_every_step=False)
-
-
 def run(env: Environment, acts: Controller | Scripted, num: int = NUM) -> tuple[Plan, Episodes]:
     plan = make_plan(env, num)
     return plan, BatchDriver(env).run(acts, plan, rewards=True)
@@ -183,16 +176,7 @@ def test_a_diverging_table_ends_its_own_episode_and_no_other(name: str, fault: f
     env = CASES[name].make(CASES[name].rewards[0])
     plan, driver = make_plan(env, 3), BatchDriver(env)
     expected = driver.run(act_at_random, plan, rewards=True)
-    calls = 0
-
-    def sabotage(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        nonlocal calls
-        if calls == 5:
-            driver._pools[0][3].data[1].qvel[-1] = fault  # type: ignore[attr-defined]
-        calls += 1
-        return act_at_random(obs, latent, noise)
-
-    episodes = driver.run(sabotage, plan, rewards=True)
+    episodes = driver.run(sabotaged(driver, act_at_random, fault), plan, rewards=True)
     assert episodes.ok.tolist() == [True, False, True]
     assert episodes.length.tolist() == [env.horizon, 5, env.horizon]
     np.testing.assert_array_equal(episodes.obs[[0, 2]], expected.obs[[0, 2]])

@@ -17,18 +17,10 @@ from smac_core.envs.sawyer_push import SawyerPush
 from smac_core.envs.sawyer_push_pixels import SawyerPushPixels
 from smac_core.errors import ConfigError, SmacError
 from smac_core.planning import plan_episodes
+from tests.smac_core.played import make_plan
 
 NUM = 3
 CAN_DRAW = pytest.mark.usefixtures("graphics")
-
-
-@pytest.fixture
-def graphics() -> None:
-    """Skip where this machine has no way to draw; that it then says so is a test of its own."""
-    try:
-        rendering._open_context(rendering.choose_backend()).free()
-    except SmacError as error:
-        pytest.skip(str(error))
 
 
 def repeat(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -39,11 +31,9 @@ def repeat(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.ndarray
 def seen() -> tuple[Plan, Episodes]:
     """What the script did, seen by numbers, after a plan that repeats its actions."""
     env = SawyerPush()
-    tasks = env.sample_tasks(1337, NUM, 0)
-    keys = [(0, 3, row) for row in range(NUM)]
-    plan = plan_episodes(env, keys, tasks, prior(NUM, 2), resample_every_step=False)
+    plan = make_plan(env, NUM)
     episodes = BatchDriver(env).run(Scripted(env), plan, rewards=True)
-    return Plan(tasks, plan.latent, episodes.action, plan.initial), episodes
+    return Plan(plan.task, plan.latent, episodes.action, plan.initial), episodes
 
 
 @CAN_DRAW
