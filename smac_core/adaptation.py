@@ -16,8 +16,8 @@ import numpy as np
 from smac_core.arms import Arm, Note, Record, single
 from smac_core.config import AdaptationConfig
 from smac_core.envs.episodes import Adaptive, BatchDriver, Controller, Episodes, Plan
-from smac_core.meta_agent import Context, MetaAgent, join_contexts
-from smac_core.planning import Key, flat_rows, generator, next_observations
+from smac_core.meta_agent import Context, MetaAgent, episode_contexts, join_contexts
+from smac_core.planning import Key, generator
 
 # Numbers of the single-episode arms in the random streams, clear of the meta-episode's own.
 PRIOR_EPISODE, MATCHED_EPISODE, OFFLINE_EPISODE = 10_001, 10_002, 10_003
@@ -234,34 +234,6 @@ def _draw_episodes(bag: Context, num: int, rng: np.random.Generator) -> Context:
     parts = [bag.take(np.flatnonzero(bag.episode == number)) for number in numbers]
     zeroed = [dataclasses.replace(p, episode=np.zeros_like(p.episode)) for p in parts]
     return join_contexts(zeroed)
-
-
-def episode_contexts(episodes: Episodes) -> list[Context]:
-    """Lay each episode out as a context.
-
-    Args:
-        episodes: With true rewards.
-
-    Returns:
-        One an episode.
-    """
-    mask, after = flat_rows(episodes), next_observations(episodes)
-    out = []
-    for row, length in enumerate(episodes.length):
-        valid = mask[row]
-        t = np.arange(length)
-        out.append(
-            Context(
-                episodes.obs[row][valid],
-                episodes.action[row][valid],
-                episodes.reward[row][valid],
-                after[row][valid],
-                (t == length - 1) & bool(episodes.terminated[row]),
-                np.zeros(length, dtype=np.int64),
-                t,
-            )
-        )
-    return out
 
 
 def do_nothing(obs: np.ndarray, latent: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -5,28 +5,27 @@ Acting is NumPy; torch, which adaptation needs, is imported when an agent is bui
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import Episodes
-from smac_core.errors import NonFiniteError
 from smac_core.gmps.advantages import inner_advantages
 from smac_core.gmps.config import GmpsConfig, GmpsNetworkConfig
+from smac_core.inner_step_agent import InnerStepAgent, diverged
 from smac_core.loading import check_algorithm, from_json, grouped
-from smac_core.meta_agent import Context, Diagnosis, MetaAgent, join_contexts, no_posterior
+from smac_core.meta_agent import Context
 
 if TYPE_CHECKING:
     from smac_core.gmps.objective import Meta, Objective
 
 
-class PolicyGradientAgent(MetaAgent):
+class PolicyGradientAgent(InnerStepAgent):
     """Explores with samples of the meta-learned policy, takes the inner steps, acts by the mean.
 
-    Every meta-episode is adapted alone, so that its numbers do not depend on what is adapted beside
-    it. Episodes after the adaptation are not learned from: another policy played them.
+    Episodes after the adaptation are not learned from: another policy played them.
 
     Args:
         meta: The meta-learned parameters.
@@ -34,9 +33,6 @@ class PolicyGradientAgent(MetaAgent):
 
     Source: baselines.md section 4, "SMAC-protocol adaptation".
     """
-
-    needs_steps = False
-    needs_order = True
 
     def __init__(self, meta: Meta, objective: Objective) -> None:
         from smac_core.gmps.learner import stacked  # noqa: PLC0415
@@ -53,7 +49,7 @@ class PolicyGradientAgent(MetaAgent):
         self._bias = [np.repeat(bias, num, axis=0) for bias in one.bias]
         self._std = np.repeat(one.std, num, axis=0)
         self._adapted = np.zeros(num, dtype=bool)
-        self._memory: list[list[Context]] = [[] for _ in range(num)]
+        super().begin_task(num)
 
     def act(
         self, rows: np.ndarray, obs: np.ndarray, noise: np.ndarray, *, explore: bool
@@ -71,42 +67,16 @@ class PolicyGradientAgent(MetaAgent):
 
     def observe_episodes(self, rows: np.ndarray, episodes: Episodes) -> None:
         """Remember what the meta-learned policy explored."""
-        for place, row in enumerate(rows):
-            if self._adapted[row]:
-                continue
-            steps = int(episodes.length[place])
-            obs = episodes.obs[place, :steps]
-            self._memory[row].append(
-                Context(
-                    obs=obs,
-                    action=episodes.action[place, :steps],
-                    reward=episodes.reward[place, :steps],
-                    next_obs=obs,  # nothing reads it: returns need no bootstrap
-                    terminated=np.zeros(steps, dtype=bool),
-                    episode=np.zeros(steps, dtype=np.int64),
-                    t=np.arange(steps),
-                )
-            )
+        mine = np.flatnonzero(~self._adapted[rows])
+        super().observe_episodes(rows[mine], episodes.select(mine))
 
     def adapt(self, rows: np.ndarray) -> None:
-        """Take the inner steps on what was explored, from the meta-learned policy.
+        """Take the inner steps on what was explored, once.
 
         Raises:
             NonFiniteError: The steps diverged.
         """
-        for row in rows:
-            if not self._adapted[row]:
-                self._adapt(int(row), join_contexts(self._memory[row]))
-
-    def given(self, contexts: Sequence[Context]) -> None:
-        """Begin anew and take the inner steps on these episodes, as if they were on-policy.
-
-        Raises:
-            NonFiniteError: The steps diverged.
-        """
-        self.begin_task(len(contexts))
-        for row, context in enumerate(contexts):
-            self._adapt(row, context)
+        super().adapt(rows[~self._adapted[rows]])
 
     def _adapt(self, row: int, context: Context) -> None:
         import torch  # noqa: PLC0415
@@ -129,19 +99,11 @@ class PolicyGradientAgent(MetaAgent):
         adapted, _ = self.objective.adapt(self.meta, explored, config.test_steps)
         own = acting_policies({name: tensor[None] for name, tensor in adapted.items()}, picture)
         if not own.finite():
-            raise NonFiniteError(
-                "the inner steps diverged",
-                where=f"meta-episode {row}, {len(context)} transitions",
-                fix="train with a lower initial_rate or learning_rate",
-            )
+            raise diverged(row, context, "train with a lower initial_rate or learning_rate")
         mine = (*self._weight, *self._bias, self._std)
         for held, new in zip(mine, (*own.weight, *own.bias, own.std), strict=True):
             held[row] = new[0]
         self._adapted[row] = True
-
-    def diagnosis(self) -> Diagnosis:
-        """Tell that there is no posterior."""
-        return no_posterior(len(self._memory))
 
 
 def _padded(context: Context, config: GmpsConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

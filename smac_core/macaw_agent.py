@@ -5,29 +5,27 @@ Acting is NumPy; torch, which adaptation needs, is imported when an agent is bui
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from smac_core.envs.definition import Environment
-from smac_core.envs.episodes import Episodes
-from smac_core.errors import CheckpointError, NonFiniteError
+from smac_core.errors import CheckpointError
+from smac_core.inner_step_agent import InnerStepAgent, diverged
 from smac_core.loading import check_algorithm, from_json, grouped
 from smac_core.maml.config import MamlConfig, MamlNetworkConfig
 from smac_core.maml.data import Rows, episode_columns
-from smac_core.meta_agent import Context, Diagnosis, MetaAgent, join_contexts, no_posterior
-from smac_core.planning import next_observations
+from smac_core.meta_agent import Context
 
 if TYPE_CHECKING:
     from smac_core.maml.objective import Meta, Objective
 
 
-class GradientAgent(MetaAgent):
+class GradientAgent(InnerStepAgent):
     """Explores with the meta-learned policy and noise, takes the inner steps, acts by the mean.
 
-    Every meta-episode is adapted alone, from the meta-learned parameters on all of its rows, so
-    that its numbers do not depend on what is adapted beside it.
+    The inner steps read all rows of a meta-episode.
 
     Args:
         meta: The meta-learned parameters.
@@ -36,9 +34,6 @@ class GradientAgent(MetaAgent):
 
     Source: baselines.md section 2, "SMAC-protocol adaptation".
     """
-
-    needs_steps = False
-    needs_order = True
 
     def __init__(self, meta: Meta, objective: Objective, env: Environment) -> None:
         self.meta, self.objective, self.env = meta, objective, env
@@ -53,7 +48,7 @@ class GradientAgent(MetaAgent):
             (np.repeat(weight[None], num, axis=0), np.repeat(bias[None], num, axis=0))
             for weight, bias in self._unadapted
         ]
-        self._memory: list[list[Context]] = [[] for _ in range(num)]
+        super().begin_task(num)
 
     def act(
         self, rows: np.ndarray, obs: np.ndarray, noise: np.ndarray, *, explore: bool
@@ -71,44 +66,6 @@ class GradientAgent(MetaAgent):
         clipped: np.ndarray = np.clip(action, -1.0, 1.0).astype(np.float32)
         return clipped
 
-    def observe_episodes(self, rows: np.ndarray, episodes: Episodes) -> None:
-        """Remember the episodes."""
-        after = next_observations(episodes)
-        for place, row in enumerate(rows):
-            steps = int(episodes.length[place])
-            terminated = np.zeros(steps, dtype=bool)
-            terminated[-1:] = episodes.terminated[place]
-            self._memory[row].append(
-                Context(
-                    obs=episodes.obs[place, :steps],
-                    action=episodes.action[place, :steps],
-                    reward=episodes.reward[place, :steps],
-                    next_obs=after[place, :steps],
-                    terminated=terminated,
-                    episode=np.zeros(steps, dtype=np.int64),
-                    t=np.arange(steps),
-                )
-            )
-
-    def adapt(self, rows: np.ndarray) -> None:
-        """Take the inner steps on everything that was observed.
-
-        Raises:
-            NonFiniteError: The steps diverged.
-        """
-        for row in rows:
-            self._adapt(int(row), join_contexts(self._memory[row]))
-
-    def given(self, contexts: Sequence[Context]) -> None:
-        """Begin anew and take the inner steps on these episodes.
-
-        Raises:
-            NonFiniteError: The steps diverged.
-        """
-        self.begin_task(len(contexts))
-        for row, context in enumerate(contexts):
-            self._adapt(row, context)
-
     def _adapt(self, row: int, context: Context) -> None:
         import torch  # noqa: PLC0415
 
@@ -125,10 +82,8 @@ class GradientAgent(MetaAgent):
         adapted = self.objective.adapt(self.meta, rows, cfg.test_steps)
         for held, new in zip(self._layers, _acting_layers(adapted.policy), strict=True):
             if not all(np.isfinite(array).all() for array in new):
-                raise NonFiniteError(
-                    "the inner steps diverged",
-                    where=f"meta-episode {row}, {len(context)} transitions",
-                    fix="train with a lower initial_rate or rate_learning_rate",
+                raise diverged(
+                    row, context, "train with a lower initial_rate or rate_learning_rate"
                 )
             held[0][row], held[1][row] = new
 
@@ -137,10 +92,6 @@ class GradientAgent(MetaAgent):
         whole = context.terminated | (context.t >= self.env.horizon - 1)
         fields = {name: getattr(context, name) for name in Context.__dataclass_fields__}
         return Rows(**fields, ended=whole)
-
-    def diagnosis(self) -> Diagnosis:
-        """Tell that there is no posterior."""
-        return no_posterior(len(self._memory))
 
 
 def _acting_layers(weights: Mapping[str, Any]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import Episodes, Step
+from smac_core.planning import flat_rows, next_observations
 
 __all__ = ["Context", "Diagnosis", "Loader", "MetaAgent", "Step"]
 
@@ -64,6 +65,34 @@ def join_contexts(parts: Sequence[Context]) -> Context:
     offsets = np.cumsum([0, *counts[:-1]])
     joined["episode"] = joined["episode"] + np.repeat(offsets, [len(p) for p in parts])
     return Context(**joined)
+
+
+def episode_contexts(episodes: Episodes) -> list[Context]:
+    """Lay each episode out as a context.
+
+    Args:
+        episodes: With true rewards.
+
+    Returns:
+        One an episode.
+    """
+    mask, after = flat_rows(episodes), next_observations(episodes)
+    out = []
+    for row, length in enumerate(episodes.length):
+        valid = mask[row]
+        t = np.arange(length)
+        out.append(
+            Context(
+                episodes.obs[row][valid],
+                episodes.action[row][valid],
+                episodes.reward[row][valid],
+                after[row][valid],
+                (t == length - 1) & bool(episodes.terminated[row]),
+                np.zeros(length, dtype=np.int64),
+                t,
+            )
+        )
+    return out
 
 
 @dataclass(frozen=True)
