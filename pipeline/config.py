@@ -53,6 +53,7 @@ from pipeline.sections import (
     RunConfig,
     StageConfig,
     TasksConfig,
+    without_effect,
 )
 from pipeline.strict import (
     build,
@@ -183,7 +184,8 @@ def stage_config(
     if stage in ENV_STAGES:
         method = None  # one dataset serves every method
     cls = STAGES[stage] if method is None else section_class(run, stage, method)
-    return _resolve(run, stage, cls, env, method)
+    whose = "/".join(name for name in (env, method) if name is not None)
+    return _effective(_resolve(run, stage, cls, env, method), f"{stage} of {whose}")
 
 
 def env_config(run: RunConfig, env: str) -> EnvConfig:
@@ -294,7 +296,7 @@ def resolved(
     cls: type[Any] = STAGES[stage]
     if "class" in document:
         cls = import_section(str(document["class"]), "--config, class")
-    return config, build(cls, section, "--config, section")
+    return config, _effective(build(cls, section, "--config, section"), "--config, section")
 
 
 def declared_needs(text_or_path: str, method: str) -> tuple[str, ...]:
@@ -335,6 +337,12 @@ def _resolve(run: RunConfig, section: str, cls: type, env: str | None, method: s
             # Checked layer by layer, so that a fault is told with the file it stands in.
             config = build(cls, merged, where)
     return config
+
+
+def _effective(section: Any, where: str) -> Any:
+    if fault := without_effect(section):
+        raise ConfigError("settings without effect", where=where, found=fault, fix="drop them")
+    return section
 
 
 def _checked_env(config: EnvConfig, where: str) -> EnvConfig:

@@ -8,7 +8,8 @@ script, which can be asked about a state alone.
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,10 @@ from pipeline.expert_cloning import clone
 from pipeline.manifest import path_digest
 from pipeline.models import checkpoint_metadata
 from pipeline.sections import ExpertsConfig
-from pipeline.stage import begin, lock
+from pipeline.stage import StageRun, begin, lock
 from pipeline.task_list import read_tasks
-from pipeline.training import write_metrics
+from pipeline.training import Resume, write_metrics
+from smac_core.errors import ConfigError
 from smac_core.networks import Shapes, network_shapes
 
 
@@ -32,13 +34,94 @@ def make_parser() -> argparse.ArgumentParser:
     return stage_parser("experts", "Train the expert of all training tasks.", ("env", "tasks"))
 
 
-def metadata(collection: Collection, tasks: str, steps: int) -> dict[str, object]:
+@dataclass(frozen=True)
+class Made:
+    """An expert as it came about.
+
+    Args:
+        policy: What acts: ``task-conditioned``, ``scripted`` or ``cloned``.
+        tensors: Of its checkpoint.
+        rows: Of metrics.csv.
+        steps: Environment steps that it took.
+        counted: What the manifest says of its training.
+        resume: State of the training, cleared once the outputs are written; None: there is none.
+    """
+
+    policy: str
+    tensors: Mapping[str, np.ndarray]
+    rows: Sequence[Mapping[str, float]]
+    steps: int
+    counted: Mapping[str, object]
+    resume: Resume | None = None
+
+
+def check_config(config: ExpertsConfig, env: str) -> None:
+    """Refuse an expert that would show what an untrained network does.
+
+    Args:
+        config: The section.
+        env: The environment.
+
+    Raises:
+        ConfigError: It has no update to learn by.
+    """
+    learns = config.iterations and config.updates_per_iteration
+    if config.policy == "task-conditioned" and not learns:
+        raise ConfigError(
+            "an expert that learns nothing",
+            where=f"experts of {env}",
+            expected="at least one of iterations, and of updates_per_iteration",
+            found=f"{config.iterations} and {config.updates_per_iteration}",
+            fix="set experts.iterations, or experts.policy: scripted",
+        )
+
+
+def follow_script(collection: Collection) -> Made:
+    """Make the environment's script the expert, or a clone of it.
+
+    Args:
+        collection: Environment, configuration and tasks.
+
+    Returns:
+        The expert.
+    """
+    config = collection.config
+    assert isinstance(config, ExpertsConfig)
+    if config.cloning is None:
+        rows = [{"iteration": 0.0, "environment_steps": 0.0}]
+        return Made("scripted", {"scripted": np.ones(1, dtype=np.int8)}, rows, 0, {})
+    tensors, rows, steps = clone(collection)
+    return Made("cloned", tensors, rows, steps, {"updates": config.cloning.updates})
+
+
+def train(stage: StageRun, collection: Collection, tasks: str) -> Made:
+    """Train the expert on what it collects.
+
+    Args:
+        stage: The running stage.
+        collection: Environment, configuration and tasks.
+        tasks: Digest of the task list.
+
+    Returns:
+        The expert.
+    """
+    collector = LearningCollector(collection)
+    key = {"env": asdict(stage.env_config), "code": stage.code_digest, "tasks": tasks}
+    resume = learn(collector, stage.args.out, key)
+    kept = {"policy", "encoder", "decoder"}
+    tensors = {name: array for name, array in collector.learner.state().items() if name in kept}
+    steps = int(collection.episodes().length.sum())
+    counted = {"updates": collector.learner.num_updates} | collection.statistics()
+    return Made("task-conditioned", tensors, resume.rows, steps, counted, resume)
+
+
+def metadata(collection: Collection, tasks: str, made: Made) -> dict[str, object]:
     """Say what the checkpoint is.
 
     Args:
         collection: Environment, configuration and tasks.
         tasks: Digest of the task list.
-        steps: With true reward that it was trained on.
+        made: The expert.
 
     Returns:
         JSON metadata.
@@ -48,10 +131,10 @@ def metadata(collection: Collection, tasks: str, steps: int) -> dict[str, object
     described = checkpoint_metadata(env, networks, {name: layers[name].sizes for name in layers})
     return described | {
         "algorithm": "expert",
-        "policy": collection.config.policy,
+        "policy": made.policy,
         "experts_of": list(collection.tasks.train),
         "tasks": tasks,
-        "environment_steps": steps,
+        "environment_steps": made.steps,
         "config": asdict(collection.config),
     }
 
@@ -66,39 +149,19 @@ def run(args: argparse.Namespace) -> None:
     """
     stage = begin("experts", args)
     config: ExpertsConfig = stage.section
+    check_config(config, stage.env.env_id)
     collection = Collection(stage.env, config, read_tasks(args.tasks, stage.env))
     tasks = path_digest(args.tasks)
     metrics: Path = args.out.parent / "metrics.csv"
-    outputs = {"checkpoint": args.out, "metrics": metrics}
     with lock(args.out.parent):
-        if config.policy == "scripted" and config.cloning is None:
-            scripted = {"scripted": np.ones(1, dtype=np.int8)}
-            write_checkpoint(args.out, scripted, metadata(collection, tasks, 0))
-            write_metrics(metrics, [{"iteration": 0.0, "environment_steps": 0.0}])
-            stage.finish({"tasks": args.tasks}, outputs)
-            return
-        if config.policy == "scripted":
-            cloned, rows, steps = clone(collection)
-            described = metadata(collection, tasks, steps) | {"policy": "cloned"}
-            write_checkpoint(args.out, cloned, described)
-            write_metrics(metrics, rows)
-            assert config.cloning is not None
-            stage.finish({"tasks": args.tasks}, outputs, {"updates": config.cloning.updates})
-            return
-        collector = LearningCollector(collection)
-        key = {"env": asdict(stage.env_config), "code": stage.code_digest, "tasks": tasks}
-        resume = learn(collector, args.out, key)
-        tensors = {
-            name: array
-            for name, array in collector.learner.state().items()
-            if name in {"policy", "encoder", "decoder"}
-        }
-        steps = int(collection.episodes().length.sum())
-        write_checkpoint(args.out, tensors, metadata(collection, tasks, steps))
-        write_metrics(metrics, resume.rows)
-        counted = {"updates": collector.learner.num_updates}
-        stage.finish({"tasks": args.tasks}, outputs, counted | collection.statistics())
-        resume.clear()
+        scripted = config.policy == "scripted"
+        made = follow_script(collection) if scripted else train(stage, collection, tasks)
+        write_checkpoint(args.out, made.tensors, metadata(collection, tasks, made))
+        write_metrics(metrics, made.rows)
+        outputs = {"checkpoint": args.out, "metrics": metrics}
+        stage.finish({"tasks": args.tasks}, outputs, made.counted)
+        if made.resume is not None:
+            made.resume.clear()
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ Layer = tuple[str, dict[str, Any]]
 """Where it stands, for errors, and what is laid over a section."""
 
 
-def overlay_path(run: RunConfig, kind: str, name: str) -> Path:
+def overlay_path(run: RunConfig, kind: str, name: str, where: object = None) -> Path:
     """Finds the file of an environment or a method.
 
     Args:
         run: The preset, which may name folders of its own.
         kind: env or method.
         name: The name.
+        where: Where it stands, for errors.
 
     Returns:
         The file.
@@ -40,14 +41,14 @@ def overlay_path(run: RunConfig, kind: str, name: str) -> Path:
     Raises:
         ConfigError: There is none.
     """
-    check_name(name, NAME, f"a file of config/{kind}", f"the preset's {kind}s")
+    check_name(name, NAME, f"a file of config/{kind}", where or f"the preset's {kind}s")
     folders = _folders(run, kind)
     path = _find(folders, name)
     if path is not None:
         return path
     known = {path.stem for folder in folders for path in folder.glob("*.yaml")}
     known |= set(run.arms) if kind == "method" else set()
-    raise ConfigError(f"unknown {kind}", found=name, fix=nearest(name, known))
+    raise ConfigError(f"unknown {kind}", where=where, found=name, fix=nearest(name, known))
 
 
 def is_method_file(run: RunConfig, name: str) -> bool:
@@ -108,6 +109,8 @@ def env_chain(run: RunConfig, env: str) -> tuple[str, ...]:
             raise ConfigError(
                 "wrong value", where=f"{path}: of", expected="an environment", found=source
             )
+        if source is not None:
+            overlay_path(run, "env", source, f"{path}: of")
         return source
 
     return _chain(env, of, "`of` of the environments")
@@ -128,10 +131,13 @@ def method_chain(run: RunConfig, method: str) -> tuple[str, ...]:
     """
 
     def of(name: str) -> str | None:
-        if name in run.arms:
-            return run.arms[name].of
-        overlay_path(run, "method", name)
-        return None
+        if name not in run.arms:
+            overlay_path(run, "method", name)
+            return None
+        source = run.arms[name].of
+        if source not in run.arms:
+            overlay_path(run, "method", source, f"arms.{name}.of")
+        return source
 
     return _chain(method, of, "`of` of the arms")
 

@@ -37,13 +37,13 @@ def check_settings(
     """
     env, _, method = key.partition("/")
     if env != "all":
-        overlay_path(run, "env", env)
+        overlay_path(run, "env", env, where)
     if method in run.arms:
         raise ConfigError(
             "settings of an arm", where=where, fix=f"put them under arms.{method}.settings.{env}"
         )
     if "/" in key:
-        overlay_path(run, "method", method)
+        overlay_path(run, "method", method, where)
     valid = set(SECTIONS) - (set() if key == "all" else {"report"})
     _check_sections(run, sections, METHOD_SECTIONS if "/" in key else valid, method, where)
 
@@ -79,10 +79,12 @@ def check_arm(run: RunConfig, name: str, where: str) -> None:
         raise ConfigError("an arm with the name of a method", where=where, fix="rename the arm")
     method_chain(run, name)
     for env in arm.envs:
-        overlay_path(run, "env", env)
+        overlay_path(run, "env", env, f"{where}.envs")
+    if arm.offline_of is not None and arm.offline_of not in run.arms:
+        overlay_path(run, "method", arm.offline_of, f"{where}.offline_of")
     for key, sections in arm.settings.items():
         if key != "all":
-            overlay_path(run, "env", key)
+            overlay_path(run, "env", key, f"{where}.settings.{key}")
         _check_sections(run, sections, METHOD_SECTIONS, name, f"{where}.settings.{key}")
         source = offline_method(run, name)
         if "meta_train" in sections and source != name:
@@ -104,7 +106,7 @@ def check_methods_in(run: RunConfig, where: str) -> None:
         ConfigError: The first fault found.
     """
     for env, names in run.methods_in.items():
-        overlay_path(run, "env", env)
+        overlay_path(run, "env", env, where)
         for name in names:
             if name not in run.methods:
                 raise ConfigError(

@@ -254,6 +254,21 @@ def disagreement(section: object) -> str | None:
     )
 
 
+def without_effect(section: object) -> str | None:
+    """Finds values of a whole section that nothing would take up; a layer alone cannot tell.
+
+    Args:
+        section: A dataclass of the configuration.
+
+    Returns:
+        The fault as a clause, or None.
+    """
+    match section:
+        case MetaTrainConfig(updates=updates, model_updates=int(stop)) if stop > updates:
+            return f"model_updates {stop} of {updates} updates: encoder and decoder never stop"
+    return None
+
+
 def _disagreement_of_data(section: object) -> str | None:
     fault = None
     match section:
@@ -284,6 +299,8 @@ def _disagreement_of_learning(section: object) -> str | None:
     match section:
         case ExpertsConfig(policy="task-conditioned", cloning=CloningConfig()):
             fault = "cloning of an expert that is no script: set policy: scripted, or drop cloning"
+        case CloningConfig(updates=0) | CloningConfig(rows=0):
+            fault = "no updates, or updates of no rows: the clone would learn nothing"
         case MetaTrainConfig(model_updates=0):
             fault = "model_updates 0: encoder and decoder would learn nothing"
     return fault

@@ -292,7 +292,7 @@ def refused(copied: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., st
         *said, line = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ")
         # A stage that got as far as training has told of its progress.
-        assert all(re.fullmatch(r"[a-z0-9 ]+ updates \d+/\d+ \d+ s .*", text) for text in said)
+        assert all(re.fullmatch(r"[a-z0-9' ]+ updates \d+/\d+ \d+ s .*", text) for text in said)
         assert snapshot() == before
         return line
 

@@ -119,7 +119,7 @@ def test_arms_that_share_the_offline_phase_share_its_files():
 @pytest.mark.parametrize(
     ("arm", "words"),
     [
-        ({"of": "smack"}, ["unknown method", "did you mean smac?"]),
+        ({"of": "smack"}, ["unknown method: in arms.a.of", "did you mean smac?"]),
         ({"of": "b"}, ["circle", "a -> b -> a"]),
         ({"of": "a"}, ["circle", "a -> a"]),
         ({}, ["missing", "arms.a.of"]),
@@ -142,7 +142,7 @@ def test_arms_that_share_the_offline_phase_share_its_files():
             {"of": "smac", "offline_of": "smac", "settings": {"all": {"meta_train": {}}}},
             ["without effect", "smac", "drop offline_of"],
         ),
-        ({"of": "smac", "offline_of": "nobody"}, ["unknown method", "nobody"]),
+        ({"of": "smac", "offline_of": "nobody"}, ["arms.a.offline_of", "found nobody"]),
         ({"of": "smac", "offline_of": "a"}, ["circle"]),
         ({"of": "smac", "label": 3}, ["arms.a.label", "string"]),
     ],
@@ -218,7 +218,7 @@ def test_faults_of_a_variant(variant):
     )
     words = {
         "a": "circle",
-        "c": "did you mean cheetah-vel?",
+        "c": "c.yaml: of, found cheeta-vel; did you mean cheetah-vel?",
         "d": "expected an environment",
         "e": "did you mean tasks?",
     }

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline import files
+from pipeline.config import ENV_STAGES
 from pipeline.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,13 +119,16 @@ def faulty(copied, tmp_path, monkeypatch):
     [
         *(
             (stage, params, said)
-            for stage in ("collect", "rollout", "evaluate")
+            for stage in ("collect", "experts", "demonstrations", "rollout", "evaluate")
             for params, said in (
                 ({"limit": -1.0}, "observation is not finite at the start of an episode"),
                 ({"limit": 0.0}, "simulator diverged at the first step"),
             )
         ),
-        ("collect", {"what": "reward"}, "reward is not finite"),
+        *(
+            (stage, {"what": "reward"}, "reward is not finite")
+            for stage in ("collect", "experts", "demonstrations")
+        ),
         ("evaluate", {"what": "reward"}, "reward is not finite"),
     ],
 )
@@ -158,7 +162,10 @@ def test_a_seed_that_is_no_number(finished, seed, capsys):
     assert f"argument --seed: expected a non-negative integer, found {seed!r}" in line
 
 
-WRITERS = ["tasks", "collect", "meta_train", "rollout", "relabel", "finetune", "evaluate"]
+WRITERS = [
+    "tasks", "collect", "experts", "demonstrations", "meta_train", "rollout", "relabel",
+    "finetune", "evaluate",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("stage", WRITERS)
@@ -195,7 +202,7 @@ def test_no_space_left_for_the_output(copied, refused, stage, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(files, "_sync_tree", full)
-    line = refused(stage, changes={"seed": 7} if stage not in {"tasks", "collect"} else None)
+    line = refused(stage, changes=None if stage in ENV_STAGES else {"seed": 7})
     assert f"no space left on the disk: in {copied.path(stage)}" in line
 
 

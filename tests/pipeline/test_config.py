@@ -17,30 +17,10 @@ from pipeline.store import EPISODE_SOURCES
 from pipeline.strict import deep_merge, read_yaml, retype
 from smac_core.config import LearnerConfig, SliceConfig
 from smac_core.errors import ConfigError
+from tests.pipeline.preset_faults import fault_of, preset, refused
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = ["config", "paper", "test"]
-
-
-def preset(**changes):
-    return {"envs": ["point-robot"], "methods": ["smac"], **changes}
-
-
-def fault_of(act):
-    """Returns the message of the ConfigError, empty when there is none; others pass through."""
-    try:
-        act()
-    except ConfigError as fault:
-        return str(fault)
-    return ""
-
-
-def refused(mapping):
-    """Returns the message of the ConfigError, which must be one line."""
-    with pytest.raises(ConfigError) as caught:
-        cf.load_run(mapping)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -132,7 +112,9 @@ def test_dataset_does_not_depend_on_the_method():
         (preset(results="a; rm x"), ["not a name for a folder"]),
         (preset(stages={"relable": "x"}), ["unknown stage", "did you mean relabel?"]),
         (preset(stages={"relabel": "os; x"}), ["not a name for a module"]),
-        (preset(settings={"al": {}}), ["unknown env"]),
+        (preset(settings={"al": {}}), ["unknown env", "settings.al"]),
+        (preset(settings={"all/smack": {}}), ["unknown method", "settings.all/smack"]),
+        (preset(methods_in={"point-robt": ["smac"]}), ["unknown env", "methods_in"]),
         (preset(settings={"all": 3}), ["settings.all", "3"]),
         (preset(settings={"all": {"colect": {}}}), ["unknown section", "did you mean collect?"]),
         (preset(settings={"point-robot/smac": {"collect": {}}}), ["unknown section"]),
@@ -167,6 +149,10 @@ def test_faults_of_a_preset(mapping, words):
         ("tasks", {"held_out": "validation"}, ["with 0 validation tasks of 100"]),
         ("collect", {"initial_steps": 0}, ["no data"]),
         ("experts", {"cloning": {}}, ["no script", "policy: scripted"]),
+        ("experts", {"policy": "scripted", "cloning": {"updates": 0}}, ["would learn nothing"]),
+        ("experts", {"policy": "scripted", "cloning": {"rows": 0}}, ["would learn nothing"]),
+        ("meta_train", {"model_updates": 0}, ["would learn nothing"]),
+        ("meta_train", {"model_updates": -1}, ["model_updates", "out of range"]),
         ("rollout", {"visit": {"prior_steps": 0, "posterior_steps": 0}}, ["no steps"]),
         ("evaluate", {"adaptation": {"exploration_episodes": 3}}, ["none is left to measure"]),
         (
@@ -181,6 +167,19 @@ def test_faults_of_a_section(stage, section, words):
     message = refused(preset(settings={"all": {stage: section}}))
     for word in [*words, f"settings.all.{stage}"]:
         assert word in message
+
+
+def test_a_model_that_stops_after_the_end_is_refused():
+    train = {"all": {"meta_train": {"model_updates": 9}}, "point-robot": {}}
+    run = cf.load_run(preset(settings=train | {"point-robot/smac": {"meta_train": {"updates": 8}}}))
+    fault = "settings without effect: in meta_train of point-robot/smac, found model_updates 9 of 8"
+    with pytest.raises(ConfigError, match=fault):
+        cf.stage_config(run, "meta_train", "point-robot", "smac")
+    whole = dataclasses.replace(run, settings=train)  # the layers below have updates enough
+    document = json.loads(cf.section_json(whole, "meta_train", "point-robot", "smac"))
+    document["section"]["updates"] = 8
+    with pytest.raises(ConfigError, match="settings without effect: in --config, section"):
+        cf.resolved("meta_train", json.dumps(document), "point-robot", "smac")
 
 
 def test_a_fault_names_the_file_it_stands_in(tmp_path):
@@ -231,130 +230,6 @@ def test_hostile_environment_files(tmp_path, text, words):
 def test_yaml_merge_keys_work(tmp_path):
     (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\n")
     assert read_yaml(tmp_path / "a.yaml")["b"] == {"x": 1, "y": 2}
-
-
-def test_offline_of(tmp_path):
-    (tmp_path / "method").mkdir()
-    for name, source in (("a", "b"), ("b", "a"), ("c", "oracle"), ("d", "nothing")):
-        (tmp_path / f"method/{name}.yaml").write_text(f"offline_of: {source}\n")
-    folders = [str(tmp_path)]
-    run = cf.load_run(preset(methods=["c", "smac", "oracle"], config_folders=folders))
-    assert [cf.offline_method(run, m) for m in run.methods] == ["smac"] * 3
-    assert "circle" in refused(preset(methods=["a"], config_folders=folders))
-    assert "unknown method" in refused(preset(methods=["d"], config_folders=folders))
-
-
-def test_a_method_without_an_online_phase_ends_at_round_0():
-    run = cf.load_run(preset(methods=["smac", "meta-bc"], rounds={"point-robot": 7}))
-    assert cf.num_rounds(run, "point-robot", "smac") == 7
-    assert cf.num_rounds(run, "point-robot", "meta-bc") == 0
-
-
-def test_a_method_may_have_rounds_of_its_own():
-    rounds = {"point-robot": 4, "point-robot/oracle": 9}
-    run = cf.load_run(preset(methods=["smac", "oracle"], rounds=rounds))
-    assert cf.num_rounds(run, "point-robot", "smac") == 4
-    assert cf.num_rounds(run, "point-robot", "oracle") == 9
-    assert cf.num_rounds(run, "point-robot") == 4
-    fault = refused(preset(rounds={"point-robot": 4, "point-robot/orakle": 9}))
-    assert "unknown method" in fault
-    assert "did you mean oracle" in fault
-    assert "unknown env" in refused(preset(rounds={"point-robot": 4, "point-robt": 9}))
-
-
-SECTION = """
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class OwnConfig:
-    steps: int = 7
-    rate: float = 0.5
-
-
-@dataclass(frozen=True)
-class NeedsConfig:
-    steps: int
-
-
-class Plain:
-    pass
-"""
-
-
-@pytest.fixture
-def own_method(tmp_path, monkeypatch):
-    """Writes the method `own` with this text; gives a preset of it and of smac."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "smac_own_sections.py").write_text(SECTION)
-    (tmp_path / "method").mkdir()
-
-    def write(text, **changes):
-        (tmp_path / "method/own.yaml").write_text(text)
-        return preset(methods=["own", "smac"], config_folders=[str(tmp_path)], **changes)
-
-    return write
-
-
-OWN = "sections: {meta_train: 'smac_own_sections:OwnConfig'}\nagent: 'my_agent:load'\n"
-
-
-def test_a_method_brings_its_section_and_its_agent(own_method):
-    settings = {
-        "point-robot": {"meta_train": {"updates": 3}, "evaluate": {"train_tasks": 2}},
-        "all/own": {"meta_train": {"steps": 8, "rate": 0.25}},
-        "point-robot/own": {"meta_train": {"steps": 9}},
-    }
-    run = cf.load_run(own_method(OWN, settings=settings))
-    own = cf.stage_config(run, "meta_train", "point-robot", "own")
-    assert type(own).__name__ == "OwnConfig"
-    assert (own.steps, own.rate) == (9, 0.25)  # what is set for every method passes it by
-    assert cf.stage_config(run, "meta_train", "point-robot", "smac").updates == 3
-    tested = cf.stage_config(run, "evaluate", "point-robot", "own")
-    assert (tested.agent, tested.train_tasks) == ("my_agent:load", 2)
-    assert cf.plug_ins(tested) == ["my_agent:load"]
-    smac = cf.stage_config(run, "evaluate", "point-robot", "smac")
-    assert smac.agent == "smac_core.smac_agent:load"
-    text = cf.section_json(run, "meta_train", "point-robot", "own")
-    assert cf.resolved("meta_train", text, "point-robot", "own")[1] == own
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("sections: {meta_trains: 'a:B'}", "unknown stage of a method.*did you mean meta_train"),
-        ("sections: {collect: 'a:B'}", "unknown stage of a method"),
-        ("sections: {meta_train: OwnConfig}", r"not a name for a class \(package.module:Class\)"),
-        ("sections: {meta_train: 'smac_own_sections:Nothing'}", "no such section.*Nothing"),
-        ("sections: {meta_train: 'smac_no_such_module:A'}", "no such section.*smac_no_such_module"),
-        ("sections: {meta_train: 'smac_own_sections:Plain'}", "expected a frozen dataclass"),
-        ("sections: {meta_train: 'smac_own_sections:NeedsConfig'}", "a default for every field"),
-        ("agent: 'smac_core.smac_agent'", r"not a name for a function \(package.module:function\)"),
-        ("agent: 3", "agent.*valid string"),
-        (OWN + "meta_train: {stepz: 3}", r"own\.yaml: meta_train\.stepz.*did you mean steps"),
-        (OWN + "meta_train: {steps: two}", r"own\.yaml: meta_train\.steps.*valid integer"),
-        (OWN + "meta_train: {steps: -2}", "out of range"),
-        (OWN + "meta_train: {updates: 3}", r"unknown key.*own\.yaml: meta_train\.updates"),
-    ],
-)
-def test_faults_of_a_method_file(own_method, text, words):
-    def act():
-        run = cf.load_run(own_method(text))
-        cf.stage_config(run, "meta_train", "point-robot", "own")
-
-    message = fault_of(act)
-    assert re.search(words, message), message
-    assert "own.yaml" in message
-
-
-def test_faults_of_a_methods_settings(own_method):
-    for key, section, words in (
-        ("all/own", {"meta_train": {"stepz": 1}}, "did you mean steps"),
-        ("all/nobody", {"meta_train": {}}, "unknown method"),
-        ("all/own", {"collect": {}}, "unknown section"),
-        ("point-robot/own", {"meta_train": {"updates": 1}}, "unknown key"),
-    ):
-        assert words in refused(own_method(OWN, settings={key: section}))
 
 
 def test_json_forms_come_back_equal():

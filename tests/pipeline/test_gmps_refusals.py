@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
-from pipeline import cli, demonstrations, experts, gmps_train
+from pipeline import cli, demonstrations, evaluate, experts, gmps_train
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.store import read_store, write_store
 from smac_core.envs.point_robot import PointRobot
 from smac_core.errors import ConfigError
+from tests.pipeline.conftest import read_tree
 from tests.pipeline.gmps_stage import GmpsStage
 from tests.pipeline.tiny_stage import told
 
@@ -26,6 +28,37 @@ def test_divergence_is_one_line_and_leaves_the_earlier_checkpoint(stage, capsys)
     assert GmpsStage(stage.finished, stage.folder, rate="1.0e+30").call() == 2
     assert "is not finite" in told(capsys)
     assert stage.out.read_bytes() == before
+
+
+def test_an_inner_step_that_diverges_at_meta_test_leaves_its_output(stage, capsys, tmp_path):
+    assert stage.call() == 0
+    found = read_checkpoint(stage.out)
+    wild = tmp_path / "wild" / "checkpoint.safetensors"
+    wild.parent.mkdir()
+    rates = {n: np.full_like(a, 1e38) for n, a in found.tensors.items() if n.startswith("rates/")}
+    meta = {n: v for n, v in found.metadata.items() if n != "kind"}
+    write_checkpoint(wild, found.tensors | rates, meta)
+    returns = tmp_path / "round0" / "returns.zarr"
+    words = {"round": 0, "out": returns}
+
+    def evaluated(checkpoint) -> int:
+        given = stage.words("gmps", checkpoint=checkpoint, **words)
+        return cli.run(evaluate.run, evaluate.make_parser(), given)
+
+    assert evaluated(stage.out) == 0
+    before = read_tree(returns.parent)
+    assert evaluated(wild) == 2
+    line = told(capsys)
+    assert "the inner steps diverged: in meta-episode" in line
+    assert "train with a lower initial_rate or learning_rate" in line
+    assert read_tree(returns.parent) == before
+
+
+def test_an_expert_must_learn_something(refused, copied):
+    for section in ({"iterations": 0}, {"updates_per_iteration": 0}):
+        line = refused("experts", changes={"config": copied.section("experts", **section)})
+        assert "an expert that learns nothing: in experts of point-robot" in line
+        assert "set experts.iterations, or experts.policy: scripted" in line
 
 
 def test_a_diverged_episode_shows_nothing(stage, capsys, tmp_path):
