@@ -93,20 +93,16 @@ def test_a_deviation_is_a_key_with_this_default(number, key, here):
     assert str(value) == here
 
 
-def test_the_deviations_of_maml_are_keys_with_these_defaults():
-    rows = re.findall(r"^\| (M\d+) \|.*\| `([a-z_.]+)` \| (\S+) \|$", DEVIATIONS, re.MULTILINE)
-    assert [number for number, _, _ in rows] == [f"M{n}" for n in range(1, 10)]
+@pytest.mark.parametrize(
+    ("letter", "num", "section"), [("M", 9, MamlTrainConfig()), ("G", 4, GmpsTrainConfig())]
+)
+def test_the_deviations_of_a_method_are_keys_with_these_defaults(letter, num, section):
+    pattern = rf"^\| ({letter}\d+) \|.*\| `([a-z_.]+)` \| (.+?) \|$"
+    rows = re.findall(pattern, DEVIATIONS, re.MULTILINE)
+    assert [number for number, _, _ in rows] == [f"{letter}{n}" for n in range(1, num + 1)]
     for _, key, here in rows:
-        section, name = key.split(".")
-        assert str(getattr(getattr(MamlTrainConfig(), section), name)) == here
-
-
-def test_the_deviations_of_gmps_are_keys_with_these_defaults():
-    rows = re.findall(r"^\| (G\d+) \|.*\| `([a-z_.]+)` \| (.+?) \|$", DEVIATIONS, re.MULTILINE)
-    assert [number for number, _, _ in rows] == [f"G{n}" for n in range(1, 5)]
-    for _, key, here in rows:
-        section, name = key.split(".")
-        assert str(getattr(getattr(GmpsTrainConfig(), section), name)) == here
+        part, name = key.split(".")
+        assert str(getattr(getattr(section, part), name)) == here
 
 
 def test_the_code_points_at_deviations_that_exist():

@@ -2,169 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline import config as cf
 from pipeline.intervals import Interval
 from pipeline.report_comparison import Comparison, arm_scores, compare
 from pipeline.report_comparison_figures import draw_improvement, draw_iqm, draw_profiles
-from pipeline.report_comparison_page import Findings, _costs, comparison_section
-from pipeline.report_comparison_tables import comparison_rows, csv_text, improvement_rows
-from pipeline.report_costs import cost_rows, costs
-from pipeline.report_data import EnvResults, Evaluation, MethodResults, Results
+from pipeline.report_comparison_page import Findings, comparison_section
+from pipeline.report_comparison_tables import comparison_rows, improvement_rows
+from pipeline.report_costs import cost_rows
+from pipeline.report_data import Results
 from pipeline.report_figures import draw_curves, draw_episodes, draw_shift
 from pipeline.report_numbers import MethodNumbers, Numbers, summarise
 from pipeline.report_orderings import orderings
 from pipeline.report_page import page
 from pipeline.report_style import colour, marker, styled
 from pipeline.report_text import gap_closed
-from pipeline.report_times import StageTime, stage_time
-from pipeline.sections import ReportConfig
-from pipeline.task_list import TaskList
-from smac_core.envs.point_robot import PointRobot
-
-CONFIG = ReportConfig(bootstrap_samples=200, video_frames=0)
-LENGTH = 10
-FOLDERS = {
-    "smac": "SMAC",
-    "oracle": "oracle",
-    "meta-bc": "meta-BC",
-    "smac-sac": "SAC actor",
-    "macaw": "MACAW",
-}
+from tests.pipeline.made_up_comparison import (
+    CONFIG,
+    LENGTH,
+    found,
+    make,
+    section,
+    table,
+    without_posterior,
+    write_methods,
+)
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[str, ...]:
-    """Method files of everything that the tests name, whatever the package ships."""
-    (tmp_path / "method").mkdir()
-    for name, label in FOLDERS.items():
-        online = name in {"smac", "oracle"}
-        text = f"label: {label}\nrounds: {'online' if online else 'none'}\n"
-        if name == "oracle":
-            text += "offline_of: smac\nrelabel: {rewards: environment}\n"
-            text += "rollout: {record_rewards: true}\n"
-        (tmp_path / "method" / f"{name}.yaml").write_text(text)
-    return (str(tmp_path),)
-
-
-def arm(level: float, tasks: tuple[int, ...], episodes: int = 3, kl: float = 1.0) -> dict:
-    """Two repeats: `level` plus the task's place in the last episode, 2 and 1 less before."""
-    returns = np.full((len(tasks), 2, episodes), level, dtype=np.float32)
-    returns += np.arange(len(tasks), dtype=np.float32)[:, None, None]
-    returns -= np.arange(episodes - 1, -1, -1, dtype=np.float32)
-    shape = (len(tasks), 2)
-    return {
-        "task_id": np.array(tasks, dtype=np.int32),
-        "episode_return": returns,
-        "episode_length": np.full((*shape, episodes), LENGTH, dtype=np.int32),
-        "episode_end": np.full((*shape, episodes), 1, dtype=np.int8),
-        "measure": np.ones((*shape, episodes, 2), dtype=np.float32),
-        "posterior_kl": np.full(shape, kl, dtype=np.float32),
-        "decoder_mse": np.full(shape, 0.25, dtype=np.float32),
-    }
-
-
-def evaluation(level: float, number: int, kl: float = 1.0) -> Evaluation:
-    arms = {
-        "test_online": arm(level, (2, 3, 4, 5), kl=kl),
-        "test_prior": arm(level - 4.0, (2, 3, 4, 5), 1),
-        "train_online": arm(level, (0, 1), kl=kl),
-        "train_matched": arm(level, (0, 1), 1, kl=kl),
-        "train_offline": arm(level + 1.0, (0, 1), 1, kl=kl / 2),
-    }
-    if number == 0:
-        arms["test_nothing"] = arm(-30.0, (2, 3, 4, 5), 1)
-        arms["test_random"] = arm(-40.0, (2, 3, 4, 5), 1)
-    return Evaluation(500 * number, arms, ("goal_distance", "distance"), 0.1)
-
-
-LEVELS = {  # of round 0 and of round 2, plus a tenth with the second seed
-    "smac": (-20.0, -14.0),
-    "oracle": (-20.0, -10.0),
-    "meta-bc": (-20.5, None),
-    "smac-sac": (-28.0, None),
-    "macaw": (-24.0, None),
-}
-
-SAC_CURVES = {
-    "own_action_value": np.array([0.0, 5.0]),
-    "largest_own_action_value": np.array([900.0, 70.0]),
-}
-
-
-def make(folders: tuple[str, ...], methods: tuple[str, ...] = tuple(LEVELS)) -> Results:
-    run = cf.load_run(
-        {
-            "envs": ["point-robot"],
-            "methods": list(methods),
-            "seeds": [0, 1],
-            "rounds": 2,
-            "evaluate_rounds": 2,
-            "config_folders": list(folders),
-            "settings": {"all": {"meta_train": {"learner": {"discount": 0.9}}}},
-        },
-        "test",
-    )
-    definition = PointRobot()
-    tasks = TaskList(
-        *("point-robot", 0, definition.task_fields, definition.sample_tasks(0, 2, 4)),
-        *((0, 1), (2, 3, 4, 5)),
-    )
-    env = EnvResults("point-robot", tasks, definition)
-    env.collection = {
-        "sources": {
-            name: {"episodes": 1, "transitions": rows, "mean_return": 0.0, "mean_length": 1.0}
-            for name, rows in (("init", 300), ("prior", 100))
-        }
-    }
-    env.collection_metrics = {"update": np.array([0.0, 50.0])}
-    for name in methods:
-        rounds = [0, 2] if LEVELS[name][1] is not None else [0]
-        owner = "smac" if name == "oracle" else name
-        method = MethodResults(name, FOLDERS[name], owner, rounds)
-        for seed in run.seeds:
-            for number in rounds:
-                level = LEVELS[name][number // 2] + 0.1 * seed
-                method.evaluations[seed, number] = evaluation(level, number, 3.0 - number)
-            if owner == name:
-                method.offline_metrics[seed] = {
-                    "update": np.array([10.0, 20.0]),
-                    "value": np.array([0.0, -200.0]),
-                    "effective_sample_size": np.array([0.97, 0.95]),
-                } | (SAC_CURVES if name == "smac-sac" else {})
-        env.methods.append(method)
-    return Results(run, Path(), [env])
-
-
-def without_posterior(results: Results, name: str) -> None:
-    """As a method that has no posterior and no decoder writes its arms: nan throughout."""
-    for method in results.envs[0].methods:
-        for it in method.evaluations.values() if method.name == name else ():
-            for arrays in it.arms.values():
-                for field in ("posterior_kl", "decoder_mse"):
-                    arrays[field] = np.full_like(arrays[field], np.nan)
-
-
-def table(rows) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(csv_text(rows))))
-
-
-def found(results: Results) -> tuple[Numbers, Findings]:
-    numbers = summarise(results, CONFIG)
-    comparison = compare(results, numbers)
-    return numbers, Findings(comparison, orderings(results, numbers), costs(results))
-
-
-def section(results: Results) -> str:
-    numbers, findings = found(results)
-    return comparison_section(results.envs, numbers, findings, {})
+    return write_methods(tmp_path)
 
 
 def test_a_row_holds_every_return_of_an_arm(folders):
@@ -360,81 +231,6 @@ def test_nothing_to_compare_is_said():
     assert draw_profiles(Comparison(), Numbers(CONFIG)) is None
     text = comparison_section([], Numbers(CONFIG), Findings(Comparison(), [], []), {})
     assert "Nothing was evaluated" in text
-
-
-def times(results: Results) -> None:
-    for method in ("smac", "oracle"):
-        for seed in (0, 1):
-            base = f"point-robot/{method}/seed{seed}"
-            facts = {"wall_time_s": 2.0, "peak_memory_mib": 100.0 + seed}
-            stages = {"rollout": {"environment_steps": 250}, "finetune": {"updates": 40}}
-            for number in (1, 2):
-                for stage, more in stages.items():
-                    add(results, f"{base}/round{number}/{stage}", stage, facts | more)
-            add(results, f"{base}/round2/evaluate", "evaluate", facts)
-            if method == "smac":
-                add(results, f"{base}/meta_train", "meta_train", facts | {"updates": 300})
-                add(results, f"{base}/round0/evaluate", "evaluate", facts)
-    add(results, "point-robot/collect", "collect", {"wall_time_s": 9.0, "peak_memory_mib": 50.0})
-
-
-def add(results: Results, folder: str, stage: str, facts: dict) -> None:
-    manifest = facts | {"stage": stage}
-    results.times.append(stage_time("point-robot", f"{folder}/manifest.json", manifest))
-
-
-def test_costs_are_added_up_by_method_seed_and_stage(folders):
-    results = make(folders)
-    times(results)
-    rows = {(r["method"], r["seed"], r["stage"]): r for r in table(cost_rows(costs(results)))}
-    data = rows["", "", "collect"]
-    assert (data["steps_with_true_reward"], data["gradient_updates"]) == ("400", "50")
-    smac = rows["smac", "0", "training"]
-    assert smac["gradient_updates"] == "380"
-    assert (smac["steps_with_true_reward"], smac["steps_without_reward"]) == ("0", "500")
-    assert (smac["offline_rows"], smac["wall_seconds"]) == ("400", "10.0")
-    assert rows["smac", "0", "total"]["wall_seconds"] == "14.0"  # two meta-tests more
-    assert rows["smac", "1", "total"]["peak_memory_mib"] == "101.0"
-    oracle = rows["oracle", "0", "training"]
-    assert (oracle["steps_with_true_reward"], oracle["steps_without_reward"]) == ("500", "0")
-    assert oracle["gradient_updates"] == "380"
-    assert rows["oracle", "0", "meta_train"]["recorded_by"] == "smac"
-    assert rows["oracle", "0", "evaluate"]["jobs"] == "2"
-    assert not any(key[0] == "macaw" for key in rows)  # it left no record
-    assert "What it cost" in section(results)
-
-
-def test_experts_and_on_policy_steps_are_costs_with_true_reward(folders):
-    results = make(folders)
-    names = ["gmps", "maml-pg"]
-    results.run = cf.load_run({"envs": ["point-robot"], "methods": names, "rounds": 0})
-    results.envs[0].methods = [MethodResults(name, name, name, (0,)) for name in names]
-    took = {"wall_time_s": 2.0, "peak_memory_mib": 100.0}
-    add(results, "point-robot/experts", "experts", took | {"transitions": 300, "updates": 40})
-    shown = took | {"transitions": 60, "environment_steps": 1}
-    add(results, "point-robot/demonstrations", "demonstrations", shown)
-    for name in names:
-        facts = took | {"updates": 5, "environment_steps": 700}
-        add(results, f"point-robot/{name}/seed0/meta_train", "meta_train", facts)
-    found = costs(results)
-    rows = {(r["method"], r["stage"]): r for r in table(cost_rows(found))}
-    assert rows["", "experts"]["steps_with_true_reward"] == "300"
-    assert rows["", "experts"]["gradient_updates"] == "40"
-    assert rows["", "demonstrations"]["steps_with_true_reward"] == "60"
-    for name, offline in (("gmps", "60"), ("maml-pg", "0")):
-        row = rows[name, "training"]
-        assert (row["steps_with_true_reward"], row["steps_without_reward"]) == ("700", "0")
-        assert row["offline_rows"] == offline
-    assert "training the experts" in _costs(found, [])
-
-
-def test_a_record_tells_whose_it_is():
-    facts = {"stage": "finetune", "wall_time_s": 1, "peak_memory_mib": 2, "updates": 3}
-    place = "point-robot/smac/seed10/round4/finetune/manifest.json"
-    assert stage_time("point-robot", place, facts) == StageTime(
-        *("point-robot", "finetune", 1.0, 2.0, "cpu"),
-        **{"method": "smac", "seed": 10, "round": 4, "updates": 3},
-    )
 
 
 @pytest.mark.parametrize(
