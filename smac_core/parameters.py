@@ -15,6 +15,40 @@ from smac_core.networks import MlpShape, spans_of_seed, stack_seeds, view_mlp
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's defaults, which the released code keeps
 
 
+def adam(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    moments: tuple[list[Tensor], list[Tensor]],
+    counts: list[Tensor],
+    learning_rate: float,
+) -> None:
+    """Take one step of Adam, in place.
+
+    The optimiser class around this operation would import the compiler, about a second.
+
+    Args:
+        parameters: Tensors of any shape.
+        gradients: Shaped like them.
+        moments: Running means of the gradients and of their squares, shaped like them.
+        counts: ``[]`` how many steps each has taken, this one included.
+        learning_rate: The step size.
+    """
+    torch._fused_adam_(  # type: ignore[attr-defined]
+        parameters,
+        gradients,
+        *moments,
+        [],
+        counts,
+        lr=learning_rate,
+        beta1=BETA1,
+        beta2=BETA2,
+        weight_decay=0.0,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
 class ParameterGroup:
     """Networks of S seeds that one Adam steps together, over one flat vector.
 
@@ -53,25 +87,15 @@ class ParameterGroup:
         }
 
     def step(self) -> None:
-        """Apply the accumulated gradient once and clear it.
-
-        The optimiser class around this operation would import the compiler, about a second.
-        """
+        """Apply the accumulated gradient once and clear it."""
         self.moments["step"].add_(1.0)
-        torch._fused_adam_(  # type: ignore[attr-defined]
+        held = self.moments
+        adam(
             [self.flat],
             [self.gradient],
-            [self.moments["exp_avg"]],
-            [self.moments["exp_avg_sq"]],
-            [],
-            [self.moments["step"]],
-            lr=self.learning_rate,
-            beta1=BETA1,
-            beta2=BETA2,
-            weight_decay=0.0,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
+            ([held["exp_avg"]], [held["exp_avg_sq"]]),
+            [held["step"]],
+            self.learning_rate,
         )
         self.gradient.zero_()
 

@@ -167,7 +167,7 @@ def distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 
 class LedHand(Environment):
-    """A table, the hand, and something to handle, from one start.
+    """A table, the hand, and something to handle, from one start; both are observed as places.
 
     Args:
         reward: One of ``rewards``.
@@ -179,6 +179,12 @@ class LedHand(Environment):
         things: What there is to handle, as MJCF.
         rewards: Names of the rewards that there are.
     """
+
+    obs_dim = 6
+    action_dim = 3
+    control_seconds = FRAME_SKIP * TIMESTEP
+    num_tasks = (20, 20)
+    seen_from_above = True
 
     hand_start: ClassVar[np.ndarray]
     hand_mass: ClassVar[float]

@@ -11,16 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from smac_core.envs.hand import (
-    FRAME_SKIP,
-    HAND,
-    POSE,
-    STEP_LENGTH,
-    TIMESTEP,
-    LedHand,
-    distance,
-    finger_centre,
-)
+from smac_core.envs.hand import HAND, POSE, STEP_LENGTH, LedHand, distance, finger_centre
 
 HAND_START = np.array([0.0, 0.4, 0.1])  # m
 ANGLE = POSE  # of a state row
@@ -60,17 +51,12 @@ class SawyerDoor(LedHand):
 
     env_id = "sawyer-door"
     gym_id = "SMAC/SawyerDoor-v0"
-    obs_dim = 6
-    action_dim = 3
     initial_dim = POSE + 1 + 7
     horizon = 100
-    control_seconds = FRAME_SKIP * TIMESTEP
     task_fields = ("target_angle",)
     task_low = (0.04,)
     task_high = (0.97,)
-    num_tasks = (20, 20)
     not_in_rows = None
-    seen_from_above = True
     measure_units: ClassVar[Mapping[str, str]] = {
         "angle_error": "rad",
         "success": "of 1",

@@ -10,16 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from smac_core.envs.hand import (
-    FRAME_SKIP,
-    HAND,
-    POSE,
-    STEP_LENGTH,
-    TIMESTEP,
-    LedHand,
-    distance,
-    finger_centre,
-)
+from smac_core.envs.hand import HAND, POSE, STEP_LENGTH, LedHand, distance, finger_centre
 
 HAND_START, CUBE_START = np.array([0.0, 0.4, 0.05]), np.array([0.0, 0.52, 0.02])  # m
 CUBE = slice(POSE, POSE + 3)  # of a state row
@@ -52,17 +43,12 @@ class SawyerPush(LedHand):
 
     env_id = "sawyer-push"
     gym_id = "SMAC/SawyerPush-v0"
-    obs_dim = 6
-    action_dim = 3
     initial_dim = 2 * POSE + 12
     horizon = 50
-    control_seconds = FRAME_SKIP * TIMESTEP
     task_fields = ("goal_x", "goal_y")
     task_low = (-0.09, 0.70)
     task_high = (0.10, 0.80)
-    num_tasks = (20, 20)
     not_in_rows: ClassVar[str | None] = None
-    seen_from_above = True
     measure_units: ClassVar[Mapping[str, str]] = {
         "goal_distance": "m",
         "success": "of 1",

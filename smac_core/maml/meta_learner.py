@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smac_core.parameters import BETA1, BETA2, EPSILON, read_scalars
+from smac_core.parameters import adam, read_scalars
 
 Groups = dict[str, dict[str, Tensor]]
 
@@ -69,20 +69,15 @@ class MetaLearner:
     def _adam(self, group: str, gradient: Mapping[str, Tensor]) -> None:
         names = list(gradient)
         count = torch.tensor(float(self.num_updates), device=self.device)
-        torch._fused_adam_(  # type: ignore[attr-defined]
+        first, second = (
+            [self.moments[kind][group][n] for n in names] for kind in ("exp_avg", "exp_avg_sq")
+        )
+        adam(
             [self.meta[group][n] for n in names],
             [gradient[n].contiguous() for n in names],
-            [self.moments["exp_avg"][group][n] for n in names],
-            [self.moments["exp_avg_sq"][group][n] for n in names],
-            [],
+            (first, second),
             [count] * len(names),
-            lr=self.learning_rates[group],
-            beta1=BETA1,
-            beta2=BETA2,
-            weight_decay=0.0,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
+            self.learning_rates[group],
         )
 
     def read_metrics(self) -> list[dict[str, float]]:
