@@ -73,9 +73,11 @@ def _expert(axes: Axes, outcomes: Table, environment: str, measure: str) -> None
             axes.axhline(float(row["mean"]), label=LABELS[EXPERT], **look)
 
 
-def _bars(axes: Axes, rows: Table, label: str, look: Mapping[str, Any], shift: float) -> None:
-    """Draw means with intervals against the number of exploration episodes."""
-    ticks = [str(n) for n in sorted({int(row["explored"]) for row in rows})]
+def _bars(
+    axes: Axes, shown: Table, rows: Table, label: str, look: Mapping[str, Any], shift: float
+) -> None:
+    """Draw means with intervals against those numbers of exploration episodes that are shown."""
+    ticks = [str(n) for n in sorted({int(row["explored"]) for row in shown})]
     at = np.array([ticks.index(row["explored"]) for row in rows]) + shift
     mean, low, high = (numbers(rows, column) for column in ("mean", "low", "high"))
     axes.errorbar(at, mean, (mean - low, high - mean), label=label, capsize=3, **look)
@@ -96,7 +98,7 @@ def draw_episodes(adapted: Table, outcomes: Table, folder: Path) -> None:
     for _, axes, rows in drawn:
         for place, method in enumerate(names(rows, "method")):
             own = [row for row in rows if row["method"] == method]
-            _bars(axes, own, LABELS.get(method, method), look(method), 0.06 * place)
+            _bars(axes, rows, own, LABELS.get(method, method), look(method), 0.06 * place)
         _expert(axes, outcomes, rows[0]["environment"], RETURN[0])
         axes.set_ylabel("return on held-out tasks")
     save(drawn[0][0], [axes for _, axes, _ in drawn], folder, "gmps-episodes")
@@ -121,7 +123,7 @@ def draw_success(outcomes: Table, folder: Path) -> None:
                 label = LABELS.get(method, method) + (", near" if measure == NEAR else "")
                 more = {"linestyle": line, "fillstyle": "none" if measure == NEAR else "full"}
                 if own:
-                    _bars(axes, own, label, look(method) | more, 0.06 * place)
+                    _bars(axes, rows, own, label, look(method) | more, 0.06 * place)
         _expert(axes, outcomes, rows[0]["environment"], SUCCESS)
         axes.set_ylim(-0.03, 1.05)
         axes.set_ylabel("share of held-out episodes")
