@@ -55,7 +55,7 @@ study: setup
 
 # From the committed tables alone; copy results/study/study*.csv there first after a run of the study.
 results: setup
-	for folder in docs/results docs/results/study-8-seeds docs/results/study-ant; do \
+	for folder in docs/results docs/results/study-8-rows docs/results/study-8-seeds docs/results/study-ant; do \
 		$(BIN)/python -m pipeline.study_page --csv $$folder/study.csv --out $$folder || exit; \
 	done
 	$(BIN)/python -m pipeline.gmps_results --out docs/results
