@@ -59,6 +59,7 @@ results: setup
 		$(BIN)/python -m pipeline.study_page --csv $$folder/study.csv --out $$folder || exit; \
 	done
 	$(BIN)/python -m pipeline.gmps_results --out docs/results
+	$(BIN)/python -m pipeline.gmps_results --out docs/results/gmps-pixels
 
 paper: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile config/paper.yaml

@@ -115,7 +115,10 @@ def read_demonstrations(
                 fix="raise demonstrations.episodes, or lower meta_train.demonstrations",
             )
         rows = np.concatenate([np.arange(ends[e] - length[e], ends[e]) for e in own[:number]])
-        shown.append(Demonstrations(arrays["data/obs"][rows], arrays["data/action"][rows]))
+        position = arrays["data/position"][rows] if "data/position" in arrays else None
+        shown.append(
+            Demonstrations(arrays["data/obs"][rows], arrays["data/action"][rows], position)
+        )
     return tuple(shown)
 
 
@@ -151,11 +154,11 @@ def check_config(config: GmpsTrainConfig, env: Environment) -> None:
             expected="outer: imitation, or aggregate_every: 0",
             found=f"outer: {cfg.outer}",
         )
-    if env.image_shape is not None and cfg.baseline == "linear":
+    if env.image_shape is not None and cfg.baseline == "linear" and not config.networks.convolution:
         raise ConfigError(
             "a linear baseline of pictures",
             where=f"{where}.baseline",
-            expected="time or none, where observations hold a picture",
+            expected="time or none, where observations hold a picture, or networks.convolution",
             found=cfg.baseline,
         )
 

@@ -78,7 +78,7 @@ KINDS: Mapping[str, Kind] = {
                 "data/position",
                 "f4",
                 ("time", "xy"),
-                "position before the action (m), for figures alone",
+                "position before the action (m), for figures and `encoder_updates` of GMPS",
                 optional=True,
             ),
             ArraySpec("data/reward", "f4", ("time",), "reward of the step, unscaled", True),

@@ -6,6 +6,7 @@ Acting is NumPy; torch, which adaptation needs, is imported when an agent is bui
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,15 +86,16 @@ class PolicyGradientAgent(InnerStepAgent):
         from smac_core.gmps.objective import PolicyRows  # noqa: PLC0415
         from smac_core.gmps.policy import acting_policies, log_prob  # noqa: PLC0415
 
-        config = self.objective.config
+        config, policy, picture = self.objective.config, self.meta["policy"], self.objective.picture
+        device = policy["log_std"].device
+        if "conv0.weight" in policy:
+            points = encode(policy, torch.from_numpy(context.obs).to(device), picture)
+            context = replace(context, obs=points.cpu().numpy())
         obs, action, advantage = _padded(context, config)
-        device = self.meta["policy"]["log_std"].device
         seen, done, gain = (
             torch.from_numpy(a.reshape(-1, *a.shape[2:])).to(device)
             for a in (obs, action, advantage)
         )
-        policy, picture = self.meta["policy"], self.objective.picture
-        seen = encode(policy, seen, picture)
         behaviour = log_prob(policy, seen, done).detach()
         explored = PolicyRows(seen, done, gain, behaviour)
         adapted, _ = self.objective.adapt(self.meta, explored, config.test_steps)
@@ -154,4 +156,5 @@ def load(
     shapes = Shapes(env.obs_dim, env.action_dim, env.image_shape)
     groups = grouped(tensors, initial_meta(shapes, networks, config, 0), fix)
     meta = to_groups(groups, torch.device("cpu"))
-    return PolicyGradientAgent(meta, Objective(config, shapes.picture))
+    frozen = networks.encoder_updates > 0
+    return PolicyGradientAgent(meta, Objective(config, shapes.picture, frozen))

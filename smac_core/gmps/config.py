@@ -16,6 +16,7 @@ class GmpsNetworkConfig:
     obs_mean: tuple[float, ...] = ()  # the first layer is drawn as for observations less this,
     obs_spread: tuple[float, ...] = ()  # over this; empty: for observations as they are
     convolution: bool = False  # before the layers, for pictures; the inner step leaves it alone
+    encoder_updates: int = 0  # that fit convolutions, which then stay; 0: all learn together
 
 
 @dataclass(frozen=True)

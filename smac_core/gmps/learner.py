@@ -59,7 +59,7 @@ class GmpsLearner(MetaLearner):
         rates = {"policy": config.learning_rate, "rates": own}
         super().__init__(initial_meta(shapes, networks, config, seed), rates, device)
         self.config = config
-        self.objective = Objective(config, shapes.picture)
+        self.objective = Objective(config, shapes.picture, frozen=networks.encoder_updates > 0)
 
     def update(self, batch: TaskBatch) -> None:
         """Take one meta-gradient step on policy and step sizes.

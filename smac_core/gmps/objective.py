@@ -62,10 +62,12 @@ class Objective:
     Args:
         config: Its settings.
         picture: Shape of the picture that an observation begins with; None: there is none.
+        frozen: Convolutions stay as they are, and rows hold points in the place of pictures.
     """
 
     config: GmpsConfig
     picture: Picture | None = None
+    frozen: bool = False
 
     def batch_loss(self, meta: Meta, batch: TaskBatch) -> tuple[Tensor, Metrics]:
         """Adapt to each task, and measure what came of it.
@@ -84,8 +86,8 @@ class Objective:
         return losses.mean(), {name: values.mean(0) for name, values in metrics.items()}
 
     def encoded(self, meta: Meta, obs: Tensor) -> Tensor:
-        """Put points in the place of pictures, if there are any: ``[…, obs_dim]``."""
-        return encode(meta["policy"], obs, self.picture)
+        """Put points in the place of pictures, if rows hold any: ``[…, obs_dim]``."""
+        return obs if self.frozen else encode(meta["policy"], obs, self.picture)
 
     def task_loss(self, meta: Meta, task: TaskBatch) -> tuple[Tensor, Metrics]:
         """Adapt to a task, and measure what came of it.

@@ -62,7 +62,8 @@ def policy_rows(
         played: Parameters of the policies that played ``[G, …]``, or ``[1, …]``.
 
     Returns:
-        Rows ``[G, E · H, …]`` on the device of the parameters.
+        Rows ``[G, E · H, …]`` on the device of the parameters; their pictures are encoded where
+        convolutions stay as they are.
     """
     device = played["log_std"].device
 
@@ -70,19 +71,20 @@ def policy_rows(
         return array.reshape(groups, -1, *array.shape[1:])
 
     obs, reward, length = (grouped(a) for a in (episodes.obs, episodes.reward, episodes.length))
-    config = objective.config
-    advantage = [inner_advantages(*own, config) for own in zip(obs, reward, length, strict=True)]
 
     def to_torch(array: np.ndarray) -> Tensor:
         flat = array.reshape(groups, -1, *array.shape[3:])
         return torch.from_numpy(np.ascontiguousarray(flat)).to(device)
 
     seen, done = to_torch(obs), to_torch(grouped(episodes.action))
+    # Convolutions are not adapted: the first policy's are everyone's.
+    encoded = encode({n: p[0] for n, p in played.items()}, seen, objective.picture)
+    shown = encoded.cpu().numpy().reshape(*obs.shape[:3], -1)
+    config = objective.config
+    advantage = [inner_advantages(*own, config) for own in zip(shown, reward, length, strict=True)]
     advantages = to_torch(np.stack(advantage))
     shared = played["log_std"].shape[0] == 1
     players = {n: p[0] if shared else p for n, p in played.items()}
     density = vmap(log_prob, in_dims=(None if shared else 0, 0, 0))
-    # Convolutions are not adapted: the first policy's are everyone's.
-    encoded = encode({n: p[0] for n, p in played.items()}, seen, objective.picture)
     behaviour: Tensor = density(players, encoded, done).detach()
-    return PolicyRows(seen, done, advantages, behaviour)
+    return PolicyRows(encoded if objective.frozen else seen, done, advantages, behaviour)

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from smac_core.envs.definition import Environment
 from smac_core.envs.episodes import BatchDriver, Episodes
-from smac_core.errors import NonFiniteError
+from smac_core.errors import ConfigError, NonFiniteError
 from smac_core.gmps.config import GmpsConfig, GmpsNetworkConfig
+from smac_core.gmps.convolution import encode
+from smac_core.gmps.convolution_fit import fit_convolutions
 from smac_core.gmps.learner import GmpsLearner, stacked
 from smac_core.gmps.objective import ExpertRows, PolicyRows, TaskBatch
 from smac_core.gmps.policy import ActingPolicies, acting_policies
@@ -21,6 +23,7 @@ from smac_core.networks import Shapes
 from smac_core.planning import Key, flat_rows, generator
 
 UPDATES = 0x75  # keeps the draws of rows and tasks apart from the episodes
+SEE = 0x73  # keeps the draws of what convolutions are fitted to apart from both
 EXPLORE, MEASURE, AGGREGATE = range(3)  # kinds of episodes of an iteration
 
 Labeller = Callable[[int, np.ndarray], np.ndarray]
@@ -34,10 +37,12 @@ class Demonstrations:
     Args:
         obs: ``[N, obs_dim]`` float32.
         action: ``[N, action_dim]`` float32 in [-1, 1].
+        position: ``[N, xy]`` float32 (m), which convolutions may learn to see; None: not known.
     """
 
     obs: np.ndarray
     action: np.ndarray
+    position: np.ndarray | None = None
 
     def joined(self, obs: np.ndarray, action: np.ndarray) -> Demonstrations:
         """Return these and further rows."""
@@ -93,6 +98,41 @@ class GmpsTrainer:
         self.iteration = 0
         self.environment_steps = 0
         self.groups = np.repeat(np.arange(len(tasks.ids)), config.draws_per_task)
+        self.encoder_error: float | None = None
+        if networks.encoder_updates:
+            self._learn_to_see(networks.encoder_updates)
+
+    def _learn_to_see(self, updates: int) -> None:
+        """Fit the convolutions to the demonstrations, and encode these.
+
+        Raises:
+            ConfigError: There is nothing to learn it from.
+        """
+        shown, policy = self.tasks.demonstrations, self.learner.meta["policy"]
+        places = [d.position for d in shown if d.position is not None]
+        picture = self.env.image_shape if "conv0.weight" in policy else None
+        if picture is None or not shown or len(places) < len(shown):
+            raise ConfigError(
+                "nothing to learn to see from",
+                where="meta_train.networks.encoder_updates",
+                expected="networks.convolution, and demonstrations that tell positions",
+                fix="set it to 0",
+            )
+        obs, place = np.concatenate([d.obs for d in shown]), np.concatenate(places)
+        rng = generator((self.seed, SEE, 0, 1))
+        fitted, self.encoder_error = fit_convolutions(policy, obs, place, picture, updates, rng)
+        policy |= fitted
+        told = tuple(Demonstrations(self._seen(d.obs), d.action) for d in shown)
+        self.tasks = replace(self.tasks, demonstrations=told)
+
+    def _seen(self, obs: np.ndarray) -> np.ndarray:
+        """Encode pictures where convolutions stay as they are: ``[N, obs_dim]``."""
+        if not self.learner.objective.frozen:
+            return obs
+        tensor = torch.from_numpy(obs).to(self.learner.device)
+        points = encode(self.learner.meta["policy"], tensor, self.env.image_shape)
+        array: np.ndarray = points.cpu().numpy()
+        return array
 
     def iterate(self, tell: Callable[[int], None]) -> dict[str, float]:
         """Explore with the current policy, update on it, and aggregate where it is time to.
@@ -124,6 +164,8 @@ class GmpsTrainer:
         row |= learner.read_metrics()[0]
         if cfg.aggregate_every and self.iteration % cfg.aggregate_every == 0:
             self._aggregate(self._adapted(inner))
+        if self.encoder_error is not None:
+            row["encoder_error"] = self.encoder_error
         if self.tasks.demonstrations:
             row["expert_rows"] = float(sum(len(d.obs) for d in self.tasks.demonstrations))
         counters = {"iteration": self.iteration, "update": learner.num_updates}
@@ -202,7 +244,7 @@ class GmpsTrainer:
         assert told is not None, "only a script that is told more reads anything but observations"
         shown = list(self.tasks.demonstrations)
         for place, task in enumerate(self.groups):
-            obs = episodes.obs[place][mask[place]]
+            obs = self._seen(episodes.obs[place][mask[place]])
             shown[task] = shown[task].joined(obs, expert(int(task), told[place][mask[place]]))
         self.tasks = replace(self.tasks, demonstrations=tuple(shown))
 

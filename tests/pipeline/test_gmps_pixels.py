@@ -95,7 +95,8 @@ def test_pictures_from_script_to_meta_test(tmp_path: Path, capsys) -> None:
         assert np.isfinite(measured).all()
 
     before = run.trained.read_bytes()
-    run.preset.write_text(PRESET.replace("baseline: none", "baseline: linear"))
+    linear = PRESET.replace("baseline: none", "baseline: linear")
+    run.preset.write_text(linear.replace("convolution: true", "convolution: false"))
     assert run.train() == 2
     assert "a linear baseline of pictures" in told(capsys)
     assert run.trained.read_bytes() == before

@@ -26,6 +26,7 @@ from smac_core.gmps.convolution import (
 from smac_core.gmps.learner import GmpsLearner, initial_meta, stacked
 from smac_core.gmps.objective import Objective, PolicyRows, TaskBatch
 from smac_core.gmps.policy import acting_policies, initial_policy, log_prob, mean_action
+from smac_core.gmps.rollouts import policy_rows
 from smac_core.gmps.trainer import Demonstrations, GmpsTrainer, TrainingTasks
 from smac_core.gmps_agent import PolicyGradientAgent, load
 from smac_core.maml.meta_learner import to_groups
@@ -264,15 +265,17 @@ def toward_goal(place: int, told: np.ndarray) -> np.ndarray:
     return action
 
 
-def make_trainer(config: GmpsConfig = CONFIG) -> GmpsTrainer:
+def make_trainer(
+    config: GmpsConfig = CONFIG, networks: GmpsNetworkConfig = NETWORKS
+) -> GmpsTrainer:
     rng = np.random.default_rng(0)
     states = rng.normal(size=(3, 6, 2))
     shown = tuple(
-        Demonstrations(ENV.observe(s), toward_goal(n, s.astype(np.float32)))
+        Demonstrations(ENV.observe(s), toward_goal(n, s.astype(np.float32)), s.astype(np.float32))
         for n, s in enumerate(states)
     )
     tasks = TrainingTasks(range(3), TASKS, shown, toward_goal, privileged=True)
-    return GmpsTrainer(ENV, NETWORKS, config, tasks, 0, CPU)
+    return GmpsTrainer(ENV, networks, config, tasks, 0, CPU)
 
 
 @pytest.mark.parametrize("outer", ["imitation", "policy-gradient"])
@@ -328,3 +331,72 @@ def test_a_checkpoint_of_other_convolutions_is_refused():
     plain = meta | {"networks": asdict(replace(NETWORKS, convolution=False))}
     with pytest.raises(CheckpointError, match=r"policy/0.weight does not fit"):
         load(learner.state(), plain, ENV)
+
+
+# Convolutions that stay
+
+
+FROZEN = replace(NETWORKS, encoder_updates=300)
+
+
+def test_convolutions_learn_where_the_robot_is_and_then_stay():
+    first, second = (make_trainer(networks=FROZEN) for _ in range(2))
+    assert first.encoder_error is not None
+    assert make_trainer(networks=replace(FROZEN, encoder_updates=1)).encoder_error > (
+        1.5 * first.encoder_error
+    )
+    seen = first.learner.meta["policy"]["conv0.weight"].clone()
+    assert not torch.equal(seen, make_trainer().learner.meta["policy"]["conv0.weight"])
+    rows = [first.iterate(lambda n: None) for _ in range(2)]
+    assert torch.equal(first.learner.meta["policy"]["conv0.weight"], seen)
+    assert rows[0]["encoder_error"] == first.encoder_error
+    assert first.tasks.demonstrations[0].obs.shape == (6 + 2 * 20, 34)
+    assert second.iterate(lambda n: None) == rows[0]
+    third = make_trainer(networks=FROZEN)
+    third.load_state(second.state())
+    assert third.iterate(lambda n: None) == rows[1]
+
+
+@pytest.mark.parametrize("baseline", ["none", "linear"])
+def test_rows_are_encoded_once_or_every_time_alike(baseline):
+    config = replace(CONFIG, baseline=baseline, ratio_limits=(1.0, 1.0))
+    trainer = make_trainer(config, networks=FROZEN)
+    meta, frozen = trainer.learner.meta, trainer.learner.objective
+    assert frozen.frozen
+    own = stacked(meta)
+    episodes = trainer._play(own, 0, 2, shared=True)
+    once = policy_rows(episodes, 3, frozen, own)
+    each = policy_rows(episodes, 3, replace(frozen, frozen=False), own)
+    assert once.obs.shape[-1] == 34
+    assert each.obs.shape[-1] == SHAPES.obs_dim
+    for name in ("action", "advantage", "behaviour"):
+        torch.testing.assert_close(getattr(once, name), getattr(each, name))
+    adapted = frozen.adapt_all(meta, once)
+    again = replace(frozen, frozen=False).adapt_all(meta, each)
+    for name, tensor in adapted.items():
+        torch.testing.assert_close(again[name], tensor)
+
+
+def test_meta_test_adapts_as_training_does():
+    config = replace(CONFIG, baseline="linear")
+    trainer = make_trainer(config, networks=FROZEN)
+    meta, objective = trainer.learner.meta, trainer.learner.objective
+    own = stacked(meta)
+    episodes = trainer._play(own, 0, 2, shared=True)
+    adapted = objective.adapt_all(meta, policy_rows(episodes, 3, objective, own))
+    agent = PolicyGradientAgent(meta, objective)
+    agent.begin_task(3)
+    for place in (0, 1):
+        rows = np.arange(3)
+        agent.observe_episodes(rows, episodes.select(2 * rows + place))
+    agent.adapt(np.arange(3))
+    expected = acting_policies(adapted, PICTURE)
+    for found, wanted in zip(agent._weight, expected.weight, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_seeing_needs_positions():
+    tasks = make_trainer().tasks
+    blind = tuple(replace(shown, position=None) for shown in tasks.demonstrations)
+    with pytest.raises(ConfigError, match="demonstrations that tell positions"):
+        GmpsTrainer(ENV, FROZEN, CONFIG, replace(tasks, demonstrations=blind), 0, CPU)
