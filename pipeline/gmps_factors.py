@@ -61,7 +61,8 @@ def factor_rows(rows: Sequence[Mapping[str, str]]) -> list[list[object]]:
     """Compare GMPS with everything else in its environment.
 
     The level is the highest mean return that both reach at any point of their curves, so the one
-    whose best is lower is judged where it is best.
+    whose best is lower is judged where it is best. A curve that never rises above its first point
+    has learned nothing, and there is no factor.
 
     Args:
         rows: Of gmps-steps.csv.
@@ -78,6 +79,8 @@ def factor_rows(rows: Sequence[Mapping[str, str]]) -> list[list[object]]:
             if other_env != env or name.startswith("gmps"):
                 continue
             best, other_best = float(own.reached.max()), float(other.reached.max())
+            if best <= own.reached[0] or other_best <= other.reached[0]:
+                continue
             level = min(best, other_best)
             steps, others = own.first(level), other.first(level)
             whole = steps + own.expert_steps

@@ -169,6 +169,7 @@ def test_the_factor_of_steps_is_that_to_what_both_reach():
     rows = points("gmps", 0, [(10, 0.0), (20, 4.0), (30, 3.0)], 40)
     rows += points("gmps", 1, [(10, 0.0), (20, 6.0), (30, 5.0)], 40)  # their mean: 0, 5, 4
     rows += points("maml-pg", 0, [(100, 1.0), (200, 4.5), (300, 9.0)])
+    rows += points("pearl", 0, [(100, 1.0), (200, 1.0), (300, 0.5)])  # learns nothing: no factor
     (row,) = (dict(zip(HEAD, row, strict=True)) for row in factor_rows(rows))
     assert (row["best"], row["other_best"], row["level"]) == (5.0, 9.0, 5.0)
     assert (row["steps"], row["other_steps"], row["factor"]) == (20.0, 300.0, 15.0)
