@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.intervals import Interval
 from pipeline.report_data import EnvResults
 from pipeline.report_numbers import MethodNumbers, Numbers
-from pipeline.report_quantities import FALL_RATE, FLOORS, in_words, mean, measured
+from pipeline.report_quantities import FALL_RATE, FLOORS, in_words, measured
 
 FEW_SEEDS = 4  # the paper's number; below it the spread over seeds is hardly known
 
@@ -354,18 +354,6 @@ def episodes(method: MethodNumbers, before: np.ndarray, after: np.ndarray | None
     if after is None:
         return f"{text} after the offline phase."
     return f"{text} before, and from {gain(after)} after self-supervision."
-
-
-def average(values: np.ndarray) -> float:
-    """Average what is finite.
-
-    Args:
-        values: Any array.
-
-    Returns:
-        The mean, or nan.
-    """
-    return float(mean(values))
 
 
 def scripted_success(env: str, rates: Mapping[str, float]) -> str:
